@@ -1,0 +1,1 @@
+"""Audio-visual segmentation of large video archives on Ray: the nouns."""
