@@ -34,6 +34,11 @@ class VideoRef:
         """16 hex digits that stand for the URI: the same file keeps its id when its content changes."""
         return hashlib.sha256(self.uri.encode()).hexdigest()[:16]
 
+    @property
+    def video_key(self) -> str:
+        """16 hex digits over URI and fingerprint: one version of one video."""
+        return hashlib.sha256(f"{self.uri}\n{self.fingerprint}".encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -59,9 +64,8 @@ class Unit:
 
     @property
     def unit_id(self) -> str:
-        """20 hex digits over video id, fingerprint and interval: a changed file gives other units."""
-        text = f"{self.video.video_id}\n{self.video.fingerprint}\n{self.start_s}\n{self.stop_s}"
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+        """`<video key>-<index>of<of>`: a changed file gives other units, and a listing tells a finished video."""
+        return f"{self.video.video_key}-{self.index:05d}of{self.of:05d}"
 
     @property
     def shard(self) -> str:
