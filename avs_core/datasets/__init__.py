@@ -1,0 +1,1 @@
+"""Data sets: where training and evaluation clips come from."""
