@@ -1,0 +1,1 @@
+"""The networks, one file each, and the bundles that carry their weights."""
