@@ -1,0 +1,14 @@
+"""The mask archive: Parquet files that commits list, readable by any tool and safe to write from many workers.
+
+schema   what a row is, and what a run is named after
+commit   writing: data first, then one conditional commit; dead letters
+ledger   what is done, from a listing
+read     what the commits list, as pyarrow data sets
+verify   every commit against its files
+
+<archive>/data/run=<run_key>/shard=<2 hex>/<unit_id>.parquet      rows: one instance in one frame
+          frames/run=<run_key>/shard=<2 hex>/<unit_id>.parquet    what was looked at
+          _commits/run=<run_key>/<unit_id>.json                   a unit exists once this does
+          _dead/run=<run_key>/<unit_id>.json                      why a unit can't
+          _runs/<run_key>.json                                    how a run was made
+"""

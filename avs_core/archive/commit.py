@@ -1,0 +1,161 @@
+"""Writing an archive: data first, under names that depend on the unit alone; then one conditional commit.
+
+A unit exists once its commit does. A writer that dies in between leaves files that no commit lists; the next one
+writes the same bytes to the same names. Nothing that is written holds a clock, a host or a random number.
+"""
+
+import hashlib
+
+import pyarrow as pa
+
+from avs_core import storage
+from avs_core.archive.layout import (
+    CommitInfo,
+    DeadLetter,
+    FileRecord,
+    VideoRecord,
+    commits_folder,
+    dead_folder,
+    parse,
+    run_path,
+    table_path,
+    unit_path,
+)
+from avs_core.archive.schema import (
+    FRAME_SCHEMA,
+    ROW_SCHEMA,
+    RunRecord,
+    canonical_json,
+    run_key,
+    to_parquet,
+)
+from avs_core.clip import Unit
+from avs_core.errors import AlreadyExists, CommitConflict, ConfigError, NotFound, OutcomeUnknown
+
+SHORT_HASH = 8
+
+
+class ArchiveWriter:
+    """Writes the units of one run. Any number of them may write to one archive, in any process."""
+
+    def __init__(self, uri: str, record: RunRecord) -> None:
+        self.uri = storage.normalise(uri)
+        self.record = record
+        self.run_key = run_key(record)
+
+    def open_run(self) -> None:
+        """Put the run's record there. Raises `CommitConflict` if another one bears its key."""
+        uri = storage.join(self.uri, run_path(self.run_key))
+        if not _settle(uri, canonical_json(self.record.model_dump(mode="json"))):
+            raise CommitConflict(f"a run key must stand for one record; {uri} holds another than {self.record}")
+
+    def commit_unit(self, unit: Unit, instances: pa.Table, frames: pa.Table, flags: tuple[str, ...] = ()) -> CommitInfo:
+        """Write a unit's tables (`ROW_SCHEMA`, `FRAME_SCHEMA`) and commit them; doing it again changes nothing.
+
+        Raises `CommitConflict` when the unit is committed with other content, and `StorageError`.
+        """
+        data = self._parquet(unit, instances, ROW_SCHEMA)
+        looked_at = self._parquet(unit, frames, FRAME_SCHEMA)
+        uri = storage.join(self.uri, unit_path(commits_folder(self.run_key), unit.unit_id))
+        earlier = _read_if_there(uri)
+        if earlier is not None:
+            return _same_content(parse(CommitInfo, earlier, uri), data, looked_at, uri)
+        commit = CommitInfo(
+            unit_id=unit.unit_id,
+            video=VideoRecord.of(unit.video),
+            start_s=unit.start_s,
+            stop_s=unit.stop_s,
+            index=unit.index,
+            of=unit.of,
+            data=self._put_table("data", unit, data, instances.num_rows),
+            frames=self._put_table("frames", unit, looked_at, frames.num_rows),
+            flags=flags,
+        )
+        if _settle(uri, canonical_json(commit.model_dump(mode="json"))):
+            return commit
+        return _same_content(parse(CommitInfo, storage.read_bytes(uri), uri), data, looked_at, uri)
+
+    def dead_letter(
+        self,
+        unit: Unit,
+        error_class: str,
+        message: str,
+        stage: str,
+        attempts: int = 1,
+        flags: tuple[str, ...] = (),
+    ) -> None:
+        """Record why a unit can't be done. The first letter stays; a unit that is committed gets none."""
+        if storage.is_file(storage.join(self.uri, unit_path(commits_folder(self.run_key), unit.unit_id))):
+            return
+        letter = DeadLetter(
+            unit_id=unit.unit_id,
+            video=VideoRecord.of(unit.video),
+            start_s=unit.start_s,
+            stop_s=unit.stop_s,
+            index=unit.index,
+            of=unit.of,
+            error_class=error_class,
+            stage=stage,
+            message=message,
+            attempts=attempts,
+            flags=flags,
+        )
+        uri = storage.join(self.uri, unit_path(dead_folder(self.run_key), unit.unit_id))
+        _settle(uri, canonical_json(letter.model_dump(mode="json")))
+
+    def _parquet(self, unit: Unit, table: pa.Table, schema: pa.Schema) -> bytes:
+        if not table.schema.equals(schema):
+            raise ConfigError(f"a committed table must have the archive's schema; unit {unit.unit_id}: {table.schema}")
+        metadata = {
+            "avs.schema_version": str(self.record.schema_version),
+            "avs.run_key": self.run_key,
+            "avs.unit_id": unit.unit_id,
+        }
+        return to_parquet(table, metadata)
+
+    def _put_table(self, kind: str, unit: Unit, content: bytes, rows: int) -> FileRecord:
+        """Under the unit's name; if that holds other bytes (a writer that has not committed, or died), beside it.
+
+        Replacing them could pull the file from under the other's commit.
+        """
+        path, sha256 = table_path(kind, self.run_key, unit), _sha256(content)
+        if not _settle(storage.join(self.uri, path), content):
+            path = f"{path.removesuffix('.parquet')}-{sha256[:SHORT_HASH]}.parquet"
+            if not _settle(storage.join(self.uri, path), content):
+                raise CommitConflict(f"a file named after its hash must hold those bytes; {path} does not")
+        return FileRecord(path=path, sha256=sha256, bytes=len(content), rows=rows)
+
+
+def _settle(uri: str, data: bytes) -> bool:
+    """Put the bytes there unless the key is taken; whether it holds exactly these bytes afterwards."""
+    try:
+        storage.put_if_absent(uri, data)
+    except AlreadyExists:
+        return storage.read_bytes(uri) == data
+    except OutcomeUnknown:
+        there = _read_if_there(uri)
+        if there is None:
+            raise
+        return there == data
+    return True
+
+
+def _read_if_there(uri: str) -> bytes | None:
+    try:
+        return storage.read_bytes(uri)
+    except NotFound:
+        return None
+
+
+def _same_content(earlier: CommitInfo, data: bytes, frames: bytes, uri: str) -> CommitInfo:
+    """The commit that is there, if it lists the same content."""
+    if (earlier.data.sha256, earlier.frames.sha256) != (_sha256(data), _sha256(frames)):
+        raise CommitConflict(
+            f"a unit must be committed once; {uri} lists other content than this writer made of it. Two machines "
+            f"that compute differently under one run key: give the runs different `numerics`."
+        )
+    return earlier
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,124 @@
+"""Where things lie in an archive, relative to it, and the records that lie there as JSON."""
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from avs_core import storage
+from avs_core.archive.schema import SCHEMA_VERSION
+from avs_core.clip import Unit, VideoRef
+from avs_core.errors import CorruptArchive
+
+RUNS = "_runs"
+SUFFIX = ".json"
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VideoRecord(_Record):
+    """The video a unit belongs to, as it was seen."""
+
+    uri: str
+    video_id: str
+    fingerprint: str
+    size: int
+    modified_us: int
+
+    @classmethod
+    def of(cls, video: VideoRef) -> "VideoRecord":
+        """The record of a video."""
+        return cls(
+            uri=video.uri,
+            video_id=video.video_id,
+            fingerprint=video.fingerprint,
+            size=video.size,
+            modified_us=video.modified_us,
+        )
+
+
+class FileRecord(_Record):
+    """A Parquet file of a commit; `path` is relative to the archive."""
+
+    path: str
+    sha256: str
+    bytes: int
+    rows: int
+
+
+class CommitInfo(_Record):
+    """The commit of a unit: seconds [start_s, stop_s) of a video, part `index` of `of`."""
+
+    unit_id: str
+    video: VideoRecord
+    start_s: int
+    stop_s: int
+    index: int
+    of: int
+    data: FileRecord
+    frames: FileRecord
+    flags: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def instances(self) -> int:
+        """Rows under data/."""
+        return self.data.rows
+
+
+class DeadLetter(_Record):
+    """Why a unit could not be done. `stage` is where it showed, `attempts` how often it was tried."""
+
+    unit_id: str
+    video: VideoRecord
+    start_s: int
+    stop_s: int
+    index: int
+    of: int
+    error_class: str
+    stage: str
+    message: str
+    attempts: int
+    flags: tuple[str, ...] = ()
+
+
+def run_path(run_key: str) -> str:
+    """The record of a run."""
+    return f"{RUNS}/{run_key}{SUFFIX}"
+
+
+def table_path(kind: str, run_key: str, unit: Unit) -> str:
+    """The Parquet file of a unit; `kind` is data or frames."""
+    return f"{kind}/run={run_key}/shard={unit.shard}/{unit.unit_id}.parquet"
+
+
+def commits_folder(run_key: str) -> str:
+    """Where the commits of a run lie."""
+    return f"_commits/run={run_key}"
+
+
+def dead_folder(run_key: str) -> str:
+    """Where the dead letters of a run lie."""
+    return f"_dead/run={run_key}"
+
+
+def unit_path(folder: str, unit_id: str) -> str:
+    """The commit or dead letter of a unit."""
+    return f"{folder}/{unit_id}{SUFFIX}"
+
+
+def unit_ids(archive: str, folder: str) -> frozenset[str]:
+    """The units that have a record in the folder, from one listing."""
+    names = (found.uri.rpartition("/")[2] for found in storage.list_files(storage.join(archive, folder), False))
+    return frozenset(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+
+
+def parse(kind: type[Record], data: bytes, uri: str) -> Record:
+    """A record from its JSON. Raises `CorruptArchive`."""
+    try:
+        return kind.model_validate_json(data)
+    except ValueError as error:
+        raise CorruptArchive(f"a {kind.__name__} must be readable; {uri} is not: {error}") from error

@@ -1,0 +1,190 @@
+"""What the archive's tables look like, how they become Parquet, and what names a run.
+
+Version 1. A row is one instance in one frame; a frame that was looked at and holds none is a row of the frames table
+alone. What is constant for a file (run, unit, schema version) is in the file's metadata, not in rows.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from avs_core.clip import Instance, VideoRef
+
+SCHEMA_VERSION = 1
+ROW_GROUP = 20_000
+"""Rows of a row group: about 4 MB of masks, so that a reader can skip to one video or object."""
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+
+ROW_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),  # 16 hex digits over the URI
+        pa.field("video_uri", _NAME, nullable=False),
+        pa.field("frame_index", pa.int32(), nullable=False),  # presentation order in the source; -1: unknown
+        pa.field("frame_time_us", pa.int64(), nullable=False),  # from the PTS, zero at the first frame
+        pa.field("object_id", pa.int16(), nullable=False),  # 0: the union, everything that sounds
+        pa.field("category", _NAME),
+        pa.field("category_score", pa.float32()),
+        pa.field("audio_score", pa.float32()),  # of that category
+        pa.field("sounding", pa.bool_(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),  # of the mask: the source frame as displayed
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("counts", pa.binary(), nullable=False),  # COCO RLE, pycocotools' bytes
+        pa.field("area", pa.int32(), nullable=False),  # pixels
+        pa.field("x0", pa.int32(), nullable=False),  # bounding box, pixels
+        pa.field("y0", pa.int32(), nullable=False),
+        pa.field("w", pa.int32(), nullable=False),
+        pa.field("h", pa.int32(), nullable=False),
+    ]
+)
+"""Under data/: sorted by object, then frame."""
+
+FRAME_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("video_uri", _NAME, nullable=False),
+        pa.field("frame_index", pa.int32(), nullable=False),
+        pa.field("frame_time_us", pa.int64(), nullable=False),
+        pa.field("second", pa.int32(), nullable=False),  # of the video clock; its sound was heard
+        pa.field("phase", pa.int16(), nullable=False),  # which of the run's looks at that second
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("n_instances", pa.int32(), nullable=False),
+        pa.field("has_audio", pa.bool_(), nullable=False),
+        pa.field("flags", _NAME, nullable=False),  # comma-separated, "" for none
+    ]
+)
+"""Under frames/: sorted by second, then phase."""
+
+_DICTIONARY_COLUMNS = ("video_id", "video_uri", "category", "object_id", "height", "width", "flags")
+
+
+class RunRecord(BaseModel):
+    """Everything that decides what the masks are; a change of any of it is another run.
+
+    Batch size, worker counts and paths are left out on purpose: they must not matter.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1)
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    preprocessing: dict[str, JsonValue] = {}
+    thresholds: dict[str, float] = {}
+    categories: tuple[str, ...] = ()
+    numerics: dict[str, JsonValue] = {}
+    schema_version: int = SCHEMA_VERSION
+
+
+def run_key(record: RunRecord) -> str:
+    """`r` and 16 hex digits that name the run; the letter keeps readers from taking it for a number."""
+    return "r" + hashlib.sha256(canonical_json(record.model_dump(mode="json"))).hexdigest()[:16]
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with one form for one value: sorted keys, UTF-8, a newline at the end. Raises ValueError for NaN."""
+    return (json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class FrameRow:
+    """A frame that was looked at, with what was found in it.
+
+    `second` is that of the video clock whose sound was heard, `phase` which of the run's looks at it. `flags` are
+    those of the clip. An instance without a pixel becomes no row.
+    """
+
+    second: int
+    phase: int
+    frame_index: int
+    frame_time_us: int
+    height: int
+    width: int
+    has_audio: bool
+    flags: tuple[str, ...] = ()
+    instances: tuple[Instance, ...] = ()
+
+    @property
+    def visible(self) -> list[Instance]:
+        """The instances that have a pixel."""
+        return [instance for instance in self.instances if instance.area > 0]
+
+
+def frame_table(video: VideoRef, frames: Iterable[FrameRow]) -> pa.Table:
+    """The frames of one video as a table of `FRAME_SCHEMA`, sorted by second and phase."""
+    rows = [
+        {
+            "video_id": video.video_id,
+            "video_uri": video.uri,
+            "frame_index": frame.frame_index,
+            "frame_time_us": frame.frame_time_us,
+            "second": frame.second,
+            "phase": frame.phase,
+            "height": frame.height,
+            "width": frame.width,
+            "n_instances": len(frame.visible),
+            "has_audio": frame.has_audio,
+            "flags": ",".join(frame.flags),
+        }
+        for frame in sorted(frames, key=lambda frame: (frame.second, frame.phase))
+    ]
+    return pa.Table.from_pylist(rows, schema=FRAME_SCHEMA)
+
+
+def instance_table(video: VideoRef, frames: Iterable[FrameRow]) -> pa.Table:
+    """The instances in the frames of one video as a table of `ROW_SCHEMA`, sorted by object and frame.
+
+    A frame that stands for two seconds (a slow video, or its end) gives a row for each, in their order.
+    """
+    found = [(frame, instance) for frame in frames for instance in frame.visible]
+    found.sort(key=lambda pair: (pair[1].object_id, pair[0].frame_time_us, pair[0].second, pair[0].phase))
+    return pa.Table.from_pylist([_row(video, frame, instance) for frame, instance in found], schema=ROW_SCHEMA)
+
+
+def _row(video: VideoRef, frame: FrameRow, instance: Instance) -> dict[str, Any]:
+    x0, y0, w, h = instance.bbox
+    return {
+        "video_id": video.video_id,
+        "video_uri": video.uri,
+        "frame_index": frame.frame_index,
+        "frame_time_us": frame.frame_time_us,
+        "object_id": instance.object_id,
+        "category": instance.category,
+        "category_score": instance.category_score,
+        "audio_score": instance.audio_score,
+        "sounding": instance.sounding,
+        "score": instance.score,
+        "height": instance.height,
+        "width": instance.width,
+        "counts": instance.counts,
+        "area": instance.area,
+        "x0": x0,
+        "y0": y0,
+        "w": w,
+        "h": h,
+    }
+
+
+def to_parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:
+    """The table as one Parquet file: zstd, dictionaries for what repeats. Same table, same bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.combine_chunks().replace_schema_metadata(metadata),
+        sink,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=_known(_DICTIONARY_COLUMNS, table.column_names),
+    )
+    return bytes(sink.getvalue())
+
+
+def _known(names: Sequence[str], present: Sequence[str]) -> list[str]:
+    return [name for name in names if name in present]

@@ -1,0 +1,139 @@
+"""Does the archive hold what its commits say? And one hash over all of it."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avs_core import masks, storage
+from avs_core.archive.layout import CommitInfo, FileRecord, commits_folder, dead_folder, unit_ids
+from avs_core.archive.read import read_commits, runs
+from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, run_key
+from avs_core.errors import NotFound
+
+TABLES = ("data", "frames")
+BOX = ("x0", "y0", "w", "h")
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was checked. `problems` make an archive wrong; `notes` are harmless, such as files without a commit."""
+
+    archive: str
+    runs: int
+    commits: int
+    dead: int
+    frames: int
+    instances: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """The report as text."""
+        yield (
+            f"{self.archive}: {self.runs} runs, {self.commits} commits, {self.dead} dead letters, "
+            f"{self.frames} frames, {self.instances} instances"
+        )
+        yield from (f"problem: {problem}" for problem in self.problems)
+        yield from (f"note: {note}" for note in self.notes)
+        yield "everything holds" if not self.problems else f"{len(self.problems)} problems"
+
+
+def verify(uri: str) -> VerifyReport:
+    """Check every commit of every run against its files: presence, size, hash, schema, rows, masks.
+
+    Reads the whole archive, one file at a time. Raises `InputError` for a path that is no archive and
+    `CorruptArchive` for a run record or commit that can't be read at all.
+    """
+    archive = storage.normalise(uri)
+    problems: list[str] = []
+    commits: list[CommitInfo] = []
+    dead = 0
+    for key, record in runs(archive).items():
+        if run_key(record) != key:
+            problems.append(f"run {key}: its record has the key {run_key(record)}")
+        letters = unit_ids(archive, dead_folder(key))
+        both = sorted(letters & unit_ids(archive, commits_folder(key)))
+        problems.extend(f"unit {unit_id}: committed and dead in run {key}" for unit_id in both)
+        commits.extend(of_run := read_commits(archive, key))
+        dead += len(letters)
+        for commit in of_run:
+            problems.extend(f"unit {commit.unit_id}: {problem}" for problem in _check(archive, commit))
+    listed = {file.path for commit in commits for file in (commit.data, commit.frames)}
+    return VerifyReport(
+        archive=archive,
+        runs=len(runs(archive)),
+        commits=len(commits),
+        dead=dead,
+        frames=sum(commit.frames.rows for commit in commits),
+        instances=sum(commit.data.rows for commit in commits),
+        problems=tuple(problems),
+        notes=tuple(f"{path}: no commit lists it" for path in _tables(archive) if path not in listed),
+    )
+
+
+def archive_digest(uri: str) -> str:
+    """SHA-256 over the path and content of every file: equal for archives that are the same byte for byte."""
+    archive = storage.normalise(uri)
+    digest = hashlib.sha256()
+    for found in storage.list_files(archive):
+        content = hashlib.sha256(storage.read_bytes(found.uri)).hexdigest()
+        digest.update(f"{storage.relative(found.uri, archive)}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _tables(archive: str) -> Iterator[str]:
+    for kind in TABLES:
+        for found in storage.list_files(storage.join(archive, kind)):
+            yield storage.relative(found.uri, archive)
+
+
+def _check(archive: str, commit: CommitInfo) -> Iterator[str]:
+    tables: list[pa.Table] = []
+    for file, schema in ((commit.data, ROW_SCHEMA), (commit.frames, FRAME_SCHEMA)):
+        problem, table = _load(archive, file, schema)
+        if table is None:
+            yield f"{file.path}: {problem}"
+        else:
+            tables.append(table)
+    if len(tables) == len(TABLES):
+        instances, frames = tables
+        yield from _check_rows(commit, instances, frames)
+
+
+def _load(archive: str, file: FileRecord, schema: pa.Schema) -> tuple[str, pa.Table | None]:
+    """The table of a file, or what is wrong with it."""
+    try:
+        content = storage.read_bytes(storage.join(archive, file.path))
+    except NotFound:
+        return "missing", None
+    if len(content) != file.bytes:
+        return f"{len(content)} bytes, the commit says {file.bytes}", None
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        return "its SHA-256 is not the commit's", None
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+    except pa.ArrowException as error:
+        return f"no readable Parquet: {error}", None
+    if not table.schema.equals(schema):
+        return f"its schema is not the archive's: {table.schema.names}", None
+    if table.num_rows != file.rows:
+        return f"{table.num_rows} rows, the commit says {file.rows}", None
+    return "", table
+
+
+def _check_rows(commit: CommitInfo, instances: pa.Table, frames: pa.Table) -> Iterator[str]:
+    counted = sum(frames["n_instances"].to_pylist())
+    if counted != instances.num_rows:
+        yield f"its frames count {counted} instances, its rows {instances.num_rows}"
+    strangers = {*instances["video_id"].unique().to_pylist(), *frames["video_id"].unique().to_pylist()}
+    if strangers - {commit.video.video_id}:
+        yield f"rows of other videos: {sorted(strangers - {commit.video.video_id})}"
+    for index, row in enumerate(instances.select(["counts", "height", "width", "area", *BOX]).to_pylist()):
+        rle = masks.from_row(row["counts"], row["height"], row["width"])
+        if not masks.is_valid(rle):
+            yield f"row {index}: the runs of its mask do not fill {row['height']}×{row['width']} pixels"
+        elif (masks.area(rle), masks.bbox(rle)) != (row["area"], tuple(row[side] for side in BOX)):
+            yield f"row {index}: its area or box is not that of its mask"
