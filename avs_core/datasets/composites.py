@@ -61,10 +61,10 @@ class Composer:
 
     def __init__(self, sources: Sources, split: Split, config: ComposerConfig | None = None) -> None:
         self.sources, self.split, self.config = sources, split, config or ComposerConfig()
-        self._planner = Planner(sources, split, self.config)
         self._sprites = _Kept(lambda ref: cut_out(sources.load_image(ref)), 512)
         self._photos = _Kept(lambda ref: sources.load_background(ref, self.config.background_px), 128)
         self._sounds = _Kept(lambda ref: normalise_sound(sources.load_sound(ref)), 512)
+        self._planner = Planner(sources, split, self.config, self._ratio)
 
     def plan(self, seed: int) -> Scene:
         """What the clip of this seed contains."""
@@ -115,7 +115,11 @@ class Composer:
         tracks = [lay_track(v, self._sounds(v.ref), config.seconds, rng) if v else None for v in voices]
         unseen = [lay_track(v, self._sounds(v.ref), config.seconds, rng) for v in scene.offscreen]
         heard = [track for track in tracks if track] + unseen
-        return tracks, mix_tracks(heard, config.seconds, rng, config.room, config.noise)
+        return tracks, mix_tracks(heard, config.seconds, rng, config.room, config.noise_db)
+
+    def _ratio(self, ref: str) -> float:
+        tall, wide, _ = self._sprites(ref).shape
+        return float(wide / tall)
 
     def _stage(self, scene: Scene, height: int, width: int) -> Stage:
         sprites = [self._sprites(actor.ref) for actor in scene.actors]

@@ -124,6 +124,7 @@ class _Figure:
         size = (max(4, math.ceil(wide)), max(4, math.ceil(tall)))
         image = Image.fromarray(_premultiplied(pixels)).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
         self.across, self.down = image.width / wide * width / aspect, image.height / tall * height
+        self._sole = _PAD * image.height / pixels.shape[0]
         rgba = np.asarray(image, np.float32)
         if actor.sunk:
             rgba = _sunk(rgba, actor.sunk)
@@ -200,7 +201,7 @@ class _Figure:
         The anchor is the middle of the foot, in the air the middle of the sprite.
         """
         a, b, c, d = matrix
-        anchor = image.height / 2 if self.actor.place == "air" else image.height - _PAD
+        anchor = image.height / 2 if self.actor.place == "air" else image.height - self._sole
         corners = [
             ((u - image.width / 2) / self.across, (v - anchor) / self.down)
             for u in (0, image.width)

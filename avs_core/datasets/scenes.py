@@ -4,6 +4,7 @@ Scene units: y runs from 0 (top) to 1 (bottom) of the frame, x from 0 to the fra
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,8 @@ class ComposerConfig:
     tied_share        objects whose motion follows their sound
     aspects           width / height of the frame before it is squeezed to a square
     background_px     longest side of a background in memory
-    look, room, noise whether to add camera effects, reverberation and equalisation, background noise
+    look, room        whether to add camera effects; reverberation and equalisation
+    noise_db          how far below the sound the background noise may lie; None: no noise
     """
 
     size: int = 224
@@ -48,7 +50,7 @@ class ComposerConfig:
     background_px: int = 640
     look: bool = True
     room: bool = True
-    noise: bool = True
+    noise_db: tuple[float, float] | None = (6.0, 40.0)
 
     def __post_init__(self) -> None:
         if self.size < 16 or self.seconds < 1 or self.fps < 1 or self.background_px < 16:
@@ -57,6 +59,8 @@ class ComposerConfig:
             raise ConfigError(f"1 <= min_objects <= max_objects, got {self.min_objects} and {self.max_objects}")
         if not self.aspects or min(self.aspects) < 0.3 or max(self.aspects) > 3:
             raise ConfigError(f"aspects must lie in [0.3, 3], got {self.aspects}")
+        if self.noise_db and not self.noise_db[0] <= self.noise_db[1]:
+            raise ConfigError(f"noise_db must be (lowest, highest), got {self.noise_db}")
         for name in ("silent", "distractor", "larger", "two", "twin", "offscreen", "tied"):
             share = getattr(self, f"{name}_share")
             if not 0 <= share <= 1:
@@ -152,10 +156,13 @@ def scene_rng(seed: int, split: Split, stream: int) -> np.random.Generator:
 
 
 class Planner:
-    """Draws scenes from the sources of one split. Raises ConfigError if the split has nothing that sounds."""
+    """Draws scenes from the sources of one split; `ratio` gives width / height of a cut-out by its reference.
 
-    def __init__(self, sources: Sources, split: Split, config: ComposerConfig) -> None:
-        self.sources, self.split, self.config = sources, split, config
+    Raises ConfigError if the split has nothing that sounds.
+    """
+
+    def __init__(self, sources: Sources, split: Split, config: ComposerConfig, ratio: Callable[[str], float]) -> None:
+        self.sources, self.split, self.config, self._ratio = sources, split, config, ratio
         self._soundable = sources.soundable(split)
         self._visible = tuple(name for name in sources.categories if sources.images(split, name))
         if not self._soundable or not sources.backgrounds(split):
@@ -239,8 +246,7 @@ class Planner:
         entry, place = self.sources.catalogue.classes[category], self.sources.catalogue.places.get(ref, "ground")
         in_water = stand.background.setting == "water" and place == "ground"
         near = not sounds and rng.random() < self.config.larger_share
-        picture = self.sources.load_image(ref)
-        ratio = picture.shape[1] / picture.shape[0]
+        ratio = self._ratio(ref)
         spots = [_spot(rng, entry.height, place, stand, near, ratio) for _ in range(12)]
         x, y, height = min(spots, key=lambda spot: _crowding(spot, ratio, others))
         gains = tuple(float(g) for g in rng.uniform(0.85, 1.15) * rng.uniform(0.95, 1.05, 3))

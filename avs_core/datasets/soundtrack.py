@@ -30,9 +30,9 @@ class Track:
 
 
 def normalise_sound(sound: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " m"]:
-    """Cut silence off both ends (40 dB below the loudest block) and bring the loud parts to 0.1 RMS."""
+    """Cut silence off both ends (30 dB below the loudest block) and bring the loud parts to 0.1 RMS."""
     rms = _block_rms(sound)
-    heard = np.flatnonzero(rms > max(rms.max(initial=0.0) * 0.01, 1e-6))
+    heard = np.flatnonzero(rms > max(rms.max(initial=0.0) * _AUDIBLE_BELOW_LOUDEST, 1e-6))
     if not heard.size:
         return np.zeros(_BLOCK, np.float32)
     cut = sound[heard[0] * _BLOCK : (heard[-1] + 1) * _BLOCK]
@@ -86,7 +86,7 @@ def _block_rms(sound: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " blocks
 
 
 def mix_tracks(
-    tracks: list[Track], seconds: int, rng: np.random.Generator, room: bool, noise: bool
+    tracks: list[Track], seconds: int, rng: np.random.Generator, room: bool, noise_db: tuple[float, float] | None
 ) -> Float32[np.ndarray, " n"]:
     """Sum the tracks, put them into a room, add background noise, and choose a level; peak at most 1."""
     mixed = np.zeros(seconds * AUDIO_RATE, np.float32)
@@ -97,9 +97,10 @@ def mix_tracks(
     peak = 10 ** (rng.uniform(-20, -0.5) / 20)
     if mixed.any():
         mixed *= peak / np.abs(mixed).max()
-    if noise and rng.random() < 0.85:
-        loudness = _LOUD_RMS * peak if mixed.any() else _LOUD_RMS * 0.1
-        mixed += _coloured_noise(len(mixed), rng) * loudness * 10 ** (-rng.uniform(6, 40) / 20)
+    if noise_db and rng.random() < 0.85:
+        # behind a sound as far below it as asked for; alone anything from a quiet room to a windy street
+        level = 0.3 * peak * 10 ** (-rng.uniform(*noise_db) / 20) if mixed.any() else 10 ** (-rng.uniform(28, 70) / 20)
+        mixed += _coloured_noise(len(mixed), rng) * level
     return np.clip(mixed, -1, 1).astype(np.float32)
 
 
