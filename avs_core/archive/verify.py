@@ -78,9 +78,9 @@ def archive_digest(uri: str) -> str:
     """SHA-256 over the path and content of every file: equal for archives that are the same byte for byte."""
     archive = storage.normalise(uri)
     digest = hashlib.sha256()
-    for found in storage.list_files(archive):
-        content = hashlib.sha256(storage.read_bytes(found.uri)).hexdigest()
-        digest.update(f"{storage.relative(found.uri, archive)}\0{content}\n".encode())
+    for path in sorted(storage.relative(found.uri, archive) for found in storage.list_files(archive)):
+        content = hashlib.sha256(storage.read_bytes(storage.join(archive, path))).hexdigest()
+        digest.update(f"{path}\0{content}\n".encode())
     return digest.hexdigest()
 
 

@@ -9,11 +9,12 @@ A write is there whole or not at all. The kind of `StorageError` tells what may 
 after the request may have been sent. Reads are repeated a few times before they fail.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote
 
 from avs_core.errors import InputError, NotFound
@@ -108,7 +109,7 @@ def relative(uri: str, folder: str) -> str:
     return uri.removeprefix(start)
 
 
-def open_read(uri: str) -> BinaryIO:
+def open_read(uri: str) -> io.BufferedReader:
     """A seekable binary file, with read-ahead on S3. Raises `NotFound`, `AccessDenied`."""
     store, path = _store(uri)
     return store.open_read(path)
@@ -129,8 +130,9 @@ def write_bytes(uri: str, data: bytes) -> None:
 def put_if_absent(uri: str, data: bytes) -> None:
     """Write a key that must not exist yet; of several writers at once, one succeeds.
 
-    Raises `AlreadyExists` when the key was taken, `OutcomeUnknown` when only a look can tell. An S3 server that
-    ignores `If-None-Match` overwrites instead: such a store must not have two writers.
+    Raises `AlreadyExists` when the key was taken (after a broken connection perhaps by this very request, which the
+    HTTP client repeats: compare the content), `OutcomeUnknown` when only a look can tell. An S3 server that ignores
+    `If-None-Match` overwrites instead: such a store must not have two writers.
     """
     store, path = _store(uri)
     store.put_if_absent(path, data)
@@ -169,7 +171,10 @@ def exists(uri: str) -> bool:
 
 
 def list_files(uri: str, recursive: bool = True) -> Iterator[ObjectInfo]:
-    """The files of a folder, sorted by the bytes of their paths, as a stream; none if there is no such folder."""
+    """The files of a folder as a stream; none if there is no such folder.
+
+    Sorted by the bytes of their paths on disk and on AWS; S3 servers that keep folders go through them in turn.
+    """
     store, path = _store(uri)
     return store.files(path, recursive)
 
@@ -177,7 +182,7 @@ def list_files(uri: str, recursive: bool = True) -> Iterator[ObjectInfo]:
 def glob(pattern: str) -> Iterator[ObjectInfo]:
     """The files that match: `*` and `?` stay within a folder, `**` crosses folders, `[…]` is a set.
 
-    Sorted as `list_files`. A pattern without any of these gives the one file, if it is there.
+    In the order of `list_files`. A pattern without any of these gives the one file, if it is there.
     """
     pattern = normalise(pattern)
     magic = _MAGIC.search(pattern)

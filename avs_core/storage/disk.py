@@ -6,12 +6,13 @@ which listings do not show.
 """
 
 import errno
+import io
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow.fs
 
@@ -24,7 +25,7 @@ PARTIAL = ".partial"
 class Disk:
     """The local file system."""
 
-    def open_read(self, path: str) -> BinaryIO:
+    def open_read(self, path: str) -> io.BufferedReader:
         with _translated("read", path):
             return Path(path).open("rb")
 

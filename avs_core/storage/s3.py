@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import fsspec
@@ -54,21 +54,21 @@ _FAULTS = (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
 class S3:
     """Object stores that speak S3."""
 
-    def open_read(self, path: str) -> BinaryIO:
+    def open_read(self, path: str) -> io.BufferedReader:
         with _translated("read", path):
             file = _filesystem().open(path, "rb", block_size=READ_AHEAD, cache_type="readahead")
-        return cast(BinaryIO, io.BufferedReader(_Reader(file, path), buffer_size=2**16))
+        return io.BufferedReader(_Reader(file, path), buffer_size=2**16)
 
     def read(self, path: str) -> bytes:
         with _translated("read", path):
-            return bytes(_filesystem().cat_file(path))
+            return bytes(_filesystem().cat_file(path, max_concurrency=1))  # one GET, no HEAD before it
 
     def write(self, path: str, data: bytes) -> None:
         with _translated("write", path):
             _filesystem().pipe_file(path, data, chunksize=ONE_PUT)
 
     def put_if_absent(self, path: str, data: bytes) -> None:
-        """Sent once: the answer to a repeated request could not be told from another writer's."""
+        """Sent once by s3fs; its HTTP client may still repeat it when a connection breaks under it."""
         with _translated("write", path):
             _filesystem(repeat=False).pipe_file(path, data, chunksize=ONE_PUT, mode="create")
 

