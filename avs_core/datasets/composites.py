@@ -80,7 +80,9 @@ class Composer:
         tracks, waveform = self.sound(scene)
         stage = self._stage(scene, config.size, config.size)
         envelopes = [_envelope(track) for track in tracks]
-        drawings = [stage.draw(t + FRAME_PHASE, config.seconds, envelopes, config.look) for t in range(config.seconds)]
+        drawings = [
+            stage.draw(t + FRAME_PHASE, float(config.seconds), envelopes, config.look) for t in range(config.seconds)
+        ]
         objects = tuple(
             ObjectRecord(
                 category=actor.category,
@@ -105,7 +107,7 @@ class Composer:
         envelopes = [_envelope(track) for track in tracks]
         for index in range(self.config.seconds * self.config.fps):
             t = index / self.config.fps
-            drawing = stage.draw(t, self.config.seconds, envelopes, self.config.look)
+            drawing = stage.draw(t, float(self.config.seconds), envelopes, self.config.look)
             yield t, drawing.picture, drawing.coverage > _SEEN
 
     def sound(self, scene: Scene) -> tuple[list[Track | None], Float32[np.ndarray, " n"]]:

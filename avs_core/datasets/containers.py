@@ -24,11 +24,11 @@ def read_qt_resources(data: bytes) -> dict[str, bytes]:
     """
     if data[:4] != b"qres":
         raise UnreadableMedia(f"a Qt resource file starts with b'qres', this one with {data[:4]!r}")
-    version, tree, payload, names = struct.unpack_from(">4I", data, 4)
-    node_size = 14 if version == 1 else 22
     files: dict[str, bytes] = {}
     stack = [(0, "")]
     try:
+        version, tree, payload, names = struct.unpack_from(">4I", data, 4)
+        node_size = 14 if version == 1 else 22
         while stack:
             index, path = stack.pop()
             node = tree + index * node_size
@@ -73,10 +73,10 @@ def read_sound_catalogue(data: bytes) -> list[tuple[str, bytes]]:
     if len(data) < 8:
         raise UnreadableMedia(f"a sound archive starts with a table of 8-byte entries, this one has {len(data)} bytes")
     first = struct.unpack_from("<I", data)[0] & ~_NEW_NAMES
+    if first > len(data):
+        raise UnreadableMedia(f"a sound archive's table says {first} bytes, the file has {len(data)}")
     sounds = []
     for entry in range(0, first, 8):
-        if entry + 8 > len(data):
-            raise UnreadableMedia(f"a sound archive's table says {first} bytes, the file has {len(data)}")
         offset, size = struct.unpack_from("<II", data, entry)
         offset &= ~_NEW_NAMES
         if offset >= len(data):

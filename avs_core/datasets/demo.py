@@ -8,9 +8,9 @@ from typing import Any
 
 import av
 import numpy as np
-from jaxtyping import Bool, Float32
-from pycocotools import mask as coco
+from jaxtyping import Float32
 
+from avs_core import masks
 from avs_core.clip import AUDIO_RATE
 from avs_core.datasets.composites import FRAME_PHASE, Composer
 from avs_core.datasets.scenes import Actor, Camera, ComposerConfig, Look, Motion, Scene, Voice
@@ -19,6 +19,7 @@ from avs_core.errors import ConfigError
 
 HEIGHT, WIDTH, FPS, SECONDS = 360, 640, 25, 6
 _STILL = Motion()
+_THROUGHOUT = (0.0, float(SECONDS))
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class DemoClip:
 
 
 _SWAP = (
-    Part("guitar_electric", "guitar_electric_bass.png", 0.27, 0.95, 0.8, (0, SECONDS)),
+    Part("guitar_electric", "guitar_electric_bass.png", 0.27, 0.95, 0.8, _THROUGHOUT),
     Part("dog", "dog.png", 0.72, 0.93, 0.55, None, True),
 )
 
@@ -62,7 +63,7 @@ DEMO_CLIPS: tuple[DemoClip, ...] = (
         "one object, sounding throughout",
         "val",
         "wooden-house.jpg",
-        (Part("dog", "dog.png", 0.55, 0.94, 0.55, (0, SECONDS), motion=Motion(bob=0.02, hertz=1.2, drift_x=0.02)),),
+        (Part("dog", "dog.png", 0.55, 0.94, 0.55, _THROUGHOUT, motion=Motion(bob=0.02, hertz=1.2, drift_x=0.02)),),
         pan=0.004,
     ),
     DemoClip(
@@ -70,7 +71,7 @@ DEMO_CLIPS: tuple[DemoClip, ...] = (
         "one object, sounding throughout",
         "test",
         "hallway_outdoors.jpg",
-        (Part("drums", "drum_tomtom_floor.png", 0.45, 0.93, 0.55, (0, SECONDS)),),
+        (Part("drums", "drum_tomtom_floor.png", 0.45, 0.93, 0.55, _THROUGHOUT),),
     ),
     DemoClip(
         "two-at-once",
@@ -78,14 +79,14 @@ DEMO_CLIPS: tuple[DemoClip, ...] = (
         "test",
         "mansion.jpg",
         (
-            Part("cow", "cow.png", 0.3, 0.9, 0.42, (0, SECONDS), motion=Motion(drift_x=0.03)),
+            Part("cow", "cow.png", 0.3, 0.9, 0.42, _THROUGHOUT, motion=Motion(drift_x=0.03)),
             Part(
                 "person",
                 "cassy-dancing-3.gif",
                 0.78,
                 0.95,
                 0.7,
-                (0, SECONDS),
+                _THROUGHOUT,
                 motion=Motion(sway=0.03, hertz=0.8),
                 sound="Laugh-female.wav",
             ),
@@ -98,7 +99,7 @@ DEMO_CLIPS: tuple[DemoClip, ...] = (
         "val",
         "life_by_Aitzol_Berasategi.jpg",
         (
-            Part("duck", "duck.png", 0.2, 0.92, 0.27, (0, SECONDS), motion=Motion(drift_x=0.015)),
+            Part("duck", "duck.png", 0.2, 0.92, 0.27, _THROUGHOUT, motion=Motion(drift_x=0.015)),
             Part("cow", "bull.png", 0.64, 0.98, 0.8, motion=Motion(sway=0.012, hertz=0.5)),
         ),
     ),
@@ -108,14 +109,18 @@ DEMO_CLIPS: tuple[DemoClip, ...] = (
         "the dog sounds; same pictures as swap-guitar",
         "val",
         "berkeley-mural.jpg",
-        (replace(_SWAP[0], sounds=None), replace(_SWAP[1], sounds=(0, SECONDS))),
+        (replace(_SWAP[0], sounds=None), replace(_SWAP[1], sounds=_THROUGHOUT)),
     ),
     DemoClip(
         "late-horn",
         "the ship starts to sound after three seconds",
         "test",
         "schwerinPalace.webp",
-        (Part("ship", "sail-boat.gif", 0.5, 0.94, 0.6, (3, SECONDS), motion=Motion(drift_x=0.04, sway=0.012)),),
+        (
+            Part(
+                "ship", "sail-boat.gif", 0.5, 0.94, 0.6, (3.0, float(SECONDS)), motion=Motion(drift_x=0.04, sway=0.012)
+            ),
+        ),
     ),
     DemoClip(
         "silence",
@@ -133,7 +138,7 @@ DEMO_CLIPS: tuple[DemoClip, ...] = (
 def demo_composer(sources: Sources, clip: DemoClip) -> Composer:
     """The composer of a demo clip's split: 16:9, a dry room, a little noise."""
     config = ComposerConfig(
-        seconds=SECONDS, fps=FPS, aspects=(16 / 9,), background_px=1280, room=False, noise_db=(30, 40)
+        seconds=SECONDS, fps=FPS, aspects=(16 / 9,), background_px=1280, room=False, noise_db=(30.0, 40.0)
     )
     return Composer(sources, clip.split, config)
 
@@ -193,7 +198,7 @@ def _write_clip(sources: Sources, clip: DemoClip, path: Path) -> dict[str, Any]:
     composer, scene = demo_composer(sources, clip), demo_scene(sources, clip)
     tracks, waveform = composer.sound(scene)
     labelled = {int((second + FRAME_PHASE) * FPS) for second in range(SECONDS)}
-    masks = []
+    shown = []
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "22", "preset": "slow", "threads": "1"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -203,7 +208,7 @@ def _write_clip(sources: Sources, clip: DemoClip, path: Path) -> dict[str, Any]:
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             container.mux(video.encode(frame))
             if index in labelled:
-                masks.append(visible)
+                shown.append(visible)
         container.mux(video.encode(None))
         container.mux(audio.encode(_audio_frame(waveform)))
         container.mux(audio.encode(None))
@@ -213,7 +218,7 @@ def _write_clip(sources: Sources, clip: DemoClip, path: Path) -> dict[str, Any]:
             "image": actor.ref,
             "sound": actor.voice.ref if actor.voice else None,
             "sounding": [bool(track.sounding[second]) if track else False for second in range(SECONDS)],
-            "counts": [_rle(visible[index]) for visible in masks],
+            "counts": [masks.encode(visible[index])["counts"].decode("ascii") for visible in shown],
         }
         for index, (actor, track) in enumerate(zip(scene.actors, tracks, strict=True))
     ]
@@ -232,12 +237,6 @@ def _audio_frame(waveform: Float32[np.ndarray, " n"]) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, 0, Fraction(1, AUDIO_RATE)
     return frame
-
-
-def _rle(mask: Bool[np.ndarray, "H W"]) -> str:
-    """COCO's compressed run-length code of a mask."""
-    counts: bytes = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
-    return counts.decode("ascii")
 
 
 def _attribution(truth: dict[str, Any]) -> str:

@@ -248,15 +248,15 @@ def _opensfx_files(data: bytes) -> dict[str, bytes]:
 
 
 def decode_sound(data: bytes, name: str) -> Float32[np.ndarray, " n"]:
-    """Decode any audio file to mono float32 at 16 kHz. Raises UnreadableMedia naming `name`."""
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=AUDIO_RATE)
+    """Decode any audio file to float32 at 16 kHz, the mean of its channels. Raises UnreadableMedia naming `name`."""
+    resampler = av.AudioResampler(format="fltp", rate=AUDIO_RATE)
     try:
         with av.open(io.BytesIO(data), mode="r") as container:
             frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
         frames += resampler.resample(None)
     except (av.FFmpegError, IndexError) as error:
         raise UnreadableMedia(f"{name} is not a sound: {error}") from error
-    return np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(np.float32)
+    return np.concatenate([frame.to_ndarray().mean(0) for frame in frames]).astype(np.float32)
 
 
 def split_by_source(salt: str, refs: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,107 @@
+"""What scenes contain: shares, settings, and the seed."""
+
+import pytest
+
+from avs_core.datasets.composites import Composer
+from avs_core.datasets.scenes import ComposerConfig, Scene
+from avs_core.datasets.sources import Catalogue, Sources
+from avs_core.errors import ConfigError
+
+
+def _scenes(sources: Sources, count: int, **settings: float) -> list[Scene]:
+    composer = Composer(sources, "train", ComposerConfig(size=32, **settings))
+    return [composer.plan(seed) for seed in range(count)]
+
+
+def _sounding(scene: Scene) -> list[str]:
+    return [actor.category for actor in scene.actors if actor.voice]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": 8},
+        {"seconds": 0},
+        {"min_objects": 0},
+        {"min_objects": 3, "max_objects": 2},
+        {"silent_share": 1.5},
+        {"two_share": -0.1},
+        {"aspects": ()},
+        {"aspects": (9.0,)},
+        {"noise_db": (40.0, 6.0)},
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        ComposerConfig(**settings)
+
+
+def test_the_same_seed_gives_the_same_scene(tiny_sources: Sources) -> None:
+    one, two = Composer(tiny_sources, "train"), Composer(tiny_sources, "train")
+    assert [one.plan(seed) for seed in range(20)] == [two.plan(seed) for seed in range(20)]
+    assert one.plan(1) != one.plan(2)
+    assert Composer(tiny_sources, "val").plan(1) != one.plan(1)
+
+
+def test_shares_are_kept(tiny_sources: Sources) -> None:
+    scenes = _scenes(tiny_sources, 400, silent_share=0.2, two_share=0.3, distractor_share=0.7, offscreen_share=0.1)
+    heard = [scene for scene in scenes if _sounding(scene)]
+    assert len(scenes) - len(heard) == pytest.approx(80, abs=30)
+    assert sum(len(_sounding(scene)) == 2 for scene in heard) == pytest.approx(0.3 * len(heard), abs=35)
+    assert sum(len(scene.actors) > len(_sounding(scene)) for scene in heard) > 0.5 * len(heard)
+    assert 10 < sum(bool(scene.offscreen) for scene in scenes) < 80
+
+
+def test_extreme_shares(tiny_sources: Sources) -> None:
+    assert not any(_sounding(scene) for scene in _scenes(tiny_sources, 40, silent_share=1.0))
+    lone = _scenes(
+        tiny_sources, 40, silent_share=0.0, two_share=0.0, twin_share=0.0, distractor_share=0.0, offscreen_share=0.0
+    )
+    assert all(len(scene.actors) == len(_sounding(scene)) == 1 for scene in lone)
+    full = _scenes(tiny_sources, 40, min_objects=4, max_objects=4)
+    assert all(len(scene.actors) == 4 for scene in full)
+
+
+def test_silent_objects_are_of_other_classes_unless_twins(tiny_sources: Sources) -> None:
+    for scene in _scenes(tiny_sources, 200, twin_share=0.0):
+        categories = [actor.category for actor in scene.actors]
+        assert len(set(categories)) == len(categories)
+    twins = _scenes(tiny_sources, 200, twin_share=1.0, two_share=0.0, silent_share=0.0)
+    for scene in twins:
+        (category,) = _sounding(scene)
+        pair = [actor for actor in scene.actors if actor.category == category]
+        assert len(pair) == 2
+        assert pair[0].ref != pair[1].ref
+
+
+def test_what_sounds_off_screen_is_not_shown(tiny_sources: Sources) -> None:
+    for scene in _scenes(tiny_sources, 100, offscreen_share=1.0, max_objects=2):
+        assert {voice.category for voice in scene.offscreen}.isdisjoint(actor.category for actor in scene.actors)
+        assert scene.offscreen
+
+
+def test_objects_stand_where_their_kind_may() -> None:
+    sources = Sources()
+    catalogue = sources.catalogue
+    composer = Composer(sources, "train")
+    planner = composer._planner
+    planner._ratio = lambda ref: 1.0  # the packages are not needed to look at plans
+    for seed in range(300):
+        scene = planner.plan(seed)
+        for actor in scene.actors:
+            assert actor.ref in sources.images("train", actor.category)
+            if actor.place == "air":
+                assert scene.background.setting != "indoor"
+                assert actor.y < 0.6
+            elif scene.background.setting not in catalogue.classes[actor.category].settings:
+                pytest.fail(f"{actor.category} on {scene.background}")
+            if actor.place in ("ground", "water"):
+                assert actor.y >= 0.3
+        order = [actor.y for actor in scene.actors if actor.place in ("ground", "water")]
+        assert order == sorted(order), "what stands lower in the frame is nearer and drawn later"
+
+
+def test_a_split_without_sounds_is_refused(tiny_sources: Sources) -> None:
+    empty = Catalogue(classes={}, backgrounds=tiny_sources.catalogue.backgrounds)
+    with pytest.raises(ConfigError, match="train"):
+        Composer(Sources(empty, tiny_sources.root), "train")
