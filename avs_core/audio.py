@@ -57,7 +57,7 @@ def window_examples(
     waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"],
     seconds: int,
     alignment: Alignment = "aligned",
-    start_s: float = 0.0,
+    start_s: float | int = 0,
 ) -> Float32[Tensor, "T 1 96 64"]:
     """One example for each of the `seconds` = T seconds from `start_s` on, of a 16 kHz mono waveform.
 
@@ -79,7 +79,7 @@ def window_examples(
 
 
 def _excerpt(
-    waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"], start_s: float, samples: int
+    waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"], start_s: float | int, samples: int
 ) -> Float64[Tensor, " samples"]:
     """`samples` samples from the time `start_s` on, silence outside the waveform."""
     source = torch.as_tensor(waveform, dtype=torch.float64, device="cpu")

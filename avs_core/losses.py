@@ -18,7 +18,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from avs_core.errors import ConfigError
@@ -30,7 +30,7 @@ MS3_WEIGHT = 0.5
 SELF_DISTANCE = 10.0
 
 Logits = Float[Tensor, "*frames H W"]
-Mask = Float[Tensor, "*labelled H W"] | Bool[Tensor, "*labelled H W"] | UInt8[Tensor, "*labelled H W"]
+Mask = Num[Tensor, "*masks H W"] | Bool[Tensor, "*masks H W"]
 Maps = Sequence[Float[Tensor, "... C _ _"]]
 Vectors = Sequence[Float[Tensor, "... C"] | None]
 
@@ -90,7 +90,7 @@ def ms3_loss(
     target: Mask,
     visual: Maps,
     audio: Vectors,
-    weight: float = MS3_WEIGHT,
+    weight: float | int = MS3_WEIGHT,
     variant: Literal["av", "vv"] = "av",
 ) -> Float[Tensor, ""]:
     """The whole MS3 objective: BCE + weight · L_AVM. With weight 0 no stage needs to hear."""
@@ -130,6 +130,6 @@ def _kl(target: Float[Tensor, "N C"], of: Float[Tensor, "N C"]) -> Float[Tensor,
     return F.kl_div(of.softmax(dim=-1).log(), target.softmax(dim=-1), reduction="sum")
 
 
-def _frames(masks: Tensor) -> Float[Tensor, "N H W"]:
+def _frames(masks: Tensor) -> Num[Tensor, "N H W"] | Bool[Tensor, "N H W"]:
     """Clips, frames and a channel of one, all on one axis."""
     return masks.flatten(0, -3) if masks.ndim > 2 else masks[None]

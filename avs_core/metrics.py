@@ -10,7 +10,7 @@ Masks are logits in any of (B, T, H, W), (N, H, W), (N, 1, H, W); targets are 0 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from avs_core.errors import ConfigError
@@ -21,7 +21,7 @@ _EPS = 1e-7
 _TINY = 1e-20
 
 Logits = Float[Tensor, "*frames H W"]
-Mask = Float[Tensor, "*frames H W"] | Bool[Tensor, "*frames H W"] | UInt8[Tensor, "*frames H W"]
+Mask = Num[Tensor, "*masks H W"] | Bool[Tensor, "*masks H W"]
 
 
 def official_miou(logits: Logits, target: Mask) -> float:

@@ -188,7 +188,8 @@ def load_published(path: Path, backbone: BackboneName = "pvt_v2_b5", setting: Se
     """`import_published` of a `.pth` file. Nothing in the file is executed."""
     try:
         state_dict = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as fault:
+    # A file that is no checkpoint at all trips PyTorch's restricted unpickler over a byte it doesn't know.
+    except (OSError, RuntimeError, EOFError, UnpicklingError, LookupError, ValueError) as fault:
         raise CheckpointMismatch(f"{path} is not a readable PyTorch checkpoint: {fault}") from fault
     return import_published(state_dict, backbone, setting)
 

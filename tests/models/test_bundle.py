@@ -1,0 +1,181 @@
+"""Bundles survive a round trip and refuse what doesn't fit; published checkpoints import or say why not."""
+
+import hashlib
+import json
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from parity.generate import normal, state_dict, uniform
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from avs_core.errors import BundleError, CheckpointMismatch, ConfigError
+from avs_core.models import bundle as bundles
+from avs_core.models.audio_cnn import AudioCNN
+from avs_core.models.bundle import BundleConfig, import_published, load_bundle, load_published, save_bundle
+from avs_core.models.tpavi import TPAVIConfig, TPAVINet
+from avs_core.models.vggish import VGGish
+
+TPAVI = TPAVIConfig(backbone="tf_efficientnet_lite0", channels=16, inner=8)
+CONFIG = BundleConfig(name="tiny", tpavi=TPAVI, audio_encoder="audio_cnn", size=64, metrics={"miou": 0.5})
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[TPAVINet, AudioCNN]:
+    torch.manual_seed(0)
+    return TPAVINet(TPAVI).eval(), AudioCNN().eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, parts: tuple[TPAVINet, AudioCNN]) -> Path:
+    save_bundle(tmp_path / "tiny", CONFIG, *parts, card="# Tiny\n", categories=("dog", "cello"))
+    return tmp_path / "tiny"
+
+
+def test_round_trip(folder: Path, parts: tuple[TPAVINet, AudioCNN]) -> None:
+    loaded = load_bundle(folder)
+    assert loaded.config == CONFIG
+    assert loaded.categories == ("dog", "cello")
+    assert loaded.weights_sha256 == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert not loaded.net.training
+    assert not loaded.audio_encoder.training
+    frames, mel = normal("frames", (1, 2, 3, 64, 64)), normal("mel", (2, 1, 96, 64))
+    with torch.inference_mode():
+        for net, encoder in (parts, (loaded.net, loaded.audio_encoder)):
+            logits = net(frames, encoder(mel)[None]).logits
+            assert torch.equal(logits, parts[0](frames, parts[1](mel)[None]).logits)
+
+
+def test_same_weights_same_bytes(folder: Path, tmp_path: Path, parts: tuple[TPAVINet, AudioCNN]) -> None:
+    sha256 = save_bundle(tmp_path / "again", CONFIG, *parts, card="")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert sha256 == load_bundle(folder).weights_sha256
+
+
+def test_half_precision_is_loaded_as_single(tmp_path: Path, parts: tuple[TPAVINet, AudioCNN]) -> None:
+    save_bundle(tmp_path, CONFIG.model_copy(update={"stored_as": "fp16"}), *parts, card="")
+    loaded = load_bundle(tmp_path.as_uri())
+    for (name, ours), theirs in zip(loaded.net.state_dict().items(), parts[0].state_dict().values(), strict=True):
+        assert ours.dtype == theirs.dtype, name
+        expected = theirs.half().float() if theirs.is_floating_point() else theirs
+        assert torch.equal(ours, expected), name
+
+
+def test_a_built_in_name_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "BUILTIN", folder.parent)
+    assert load_bundle("tiny").config == CONFIG
+    with pytest.raises(BundleError, match=r"no config\.json\. Built-in bundles: tiny"):
+        load_bundle("tinny")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "categories.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=f"has no {name}"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors", "not tensors", "not a safetensors file"),
+        ("config.json", "{", "not a bundle config"),
+        ("config.json", json.dumps({"name": "x"}), "tpavi"),
+        ("categories.json", "[1]", "list of names"),
+        ("categories.json", "[", "not JSON"),
+    ],
+)
+def test_a_damaged_file_is_named(folder: Path, name: str, content: str, message: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(folder)
+
+
+def test_weights_that_do_not_fit_are_named(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["net.extra"] = torch.zeros(1)
+    weights["net.head.4.bias"] = torch.zeros(2)
+    del weights["audio.embedding.bias"]
+    save_file(weights, path)
+    with pytest.raises(BundleError) as caught:
+        load_bundle(folder)
+    for part in ("1 missing: audio.embedding.bias", "1 unknown: net.extra", "net.head.4.bias (2,) instead of (1,)"):
+        assert part in str(caught.value)
+
+
+def test_save_refuses_networks_that_are_not_the_config(tmp_path: Path, parts: tuple[TPAVINet, AudioCNN]) -> None:
+    other = CONFIG.model_copy(update={"tpavi": TPAVI.model_copy(update={"channels": 32})})
+    with pytest.raises(BundleError, match="config says"):
+        save_bundle(tmp_path, other, *parts, card="")
+    with pytest.raises(BundleError, match="config says vggish"):
+        save_bundle(tmp_path, CONFIG.model_copy(update={"audio_encoder": "vggish"}), *parts, card="")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", [{"size": 100}, {"threshold": 1.0}, {"name": "A b"}, {"window_s": 0}, {"colour": 1}])
+def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        BundleConfig.model_validate(CONFIG.model_dump() | wrong)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> dict[str, Tensor]:
+    return state_dict("ms3_resnet_keys.json")
+
+
+def test_unknown_and_missing_weights_are_refused_by_name(resnet: dict[str, Tensor]) -> None:
+    broken = resnet | {"resnet.layer5.0.conv1.weight": torch.zeros(1), "output_conv.4.bias": torch.zeros(71)}
+    del broken["tpavi_b2.theta.weight"], broken["conv1.conv2d_list.3.bias"]
+    with pytest.raises(CheckpointMismatch) as caught:
+        import_published(broken, "resnet50", "ms3")
+    for name in ("resnet.layer5.0.conv1.weight", "output_conv.4.bias (71,) instead of (1,)", "tpavi_b2.theta.weight"):
+        assert name in str(caught.value)
+    assert "conv1.conv2d_list.3.bias" in str(caught.value)
+
+
+def test_the_wrong_backbone_or_setting_is_refused(resnet: dict[str, Tensor]) -> None:
+    pvt = {"encoder_backbone.norm4.weight": torch.ones(512)}
+    with pytest.raises(CheckpointMismatch, match=r"resnet50 checkpoint for s4: .*encoder_backbone\.norm4\.weight"):
+        import_published(pvt, "resnet50", "s4")
+    with pytest.raises(CheckpointMismatch, match=r"1 unknown|unknown: tpavi_b1\.align_channel\.bias"):
+        import_published(resnet, "resnet50", "avss")
+    with pytest.raises(ConfigError, match="no checkpoint was published"):
+        import_published(resnet, "tf_efficientnet_lite0", "s4")
+
+
+def test_dead_weights_counters_and_prefixes_do_not_matter(resnet: dict[str, Tensor]) -> None:
+    live = {f"module.{k}": v for k, v in resnet.items() if "_2." not in k and not k.startswith("path4.resConfUnit1")}
+    live = {k: v for k, v in live.items() if not k.endswith("num_batches_tracked")}
+    live["module.resnet.fc.weight"] = torch.zeros(1000, 2048)
+    whole, bare = (import_published(weights, "resnet50", "s4").state_dict() for weights in (resnet, live))
+    assert all(torch.equal(whole[name], bare[name]) for name in whole)
+
+
+def test_avss_has_71_classes_and_no_audio_bias(resnet: dict[str, Tensor]) -> None:
+    semantic = {k: v for k, v in resnet.items() if not k.endswith("align_channel.bias")}
+    semantic |= {"output_conv.4.weight": torch.zeros(71, 32, 1, 1), "output_conv.4.bias": torch.arange(71.0)}
+    net = import_published(semantic, "resnet50", "avss")
+    with torch.inference_mode():
+        logits = net(torch.zeros(1, 1, 3, 32, 32), uniform("audio", (1, 1, 128))).logits
+    assert logits.shape == (1, 1, 71, 32, 32)
+    assert torch.equal(logits[0, 0, :, 0, 0], torch.arange(71.0))
+
+
+def test_pth_files_are_read_without_executing_them(tmp_path: Path, resnet: dict[str, Tensor]) -> None:
+    good, evil, text = tmp_path / "good.pth", tmp_path / "evil.pth", tmp_path / "text.pth"
+    torch.save(OrderedDict(resnet), good)
+    assert isinstance(load_published(good, "resnet50", "ms3"), TPAVINet)
+    torch.save({"weights": Path("anything but a tensor")}, evil)
+    text.write_text("hello")
+    for path in (evil, text, tmp_path / "absent.pth"):
+        with pytest.raises(CheckpointMismatch, match="not a readable PyTorch checkpoint"):
+            load_published(path, "resnet50", "ms3")
+
+
+def test_vggish_fits_a_bundle() -> None:
+    with torch.device("meta"):
+        assert isinstance(bundles.build_audio_encoder("vggish"), VGGish)
