@@ -12,6 +12,9 @@ import numpy as np
 from avs_core.datasets.sources import Background, Place, Sources, Split
 from avs_core.errors import ConfigError
 
+_CROWDED = 0.4
+"""A silent object that overlaps others by more than this share of its box is left out: it would hide them."""
+
 _SPLIT_SALT = {"train": 0, "val": 1, "test": 2, "unseen": 3}
 
 
@@ -179,7 +182,11 @@ class Planner:
         cast = self._cast(rng, (lead, lead_ref), background)
         actors: list[Actor] = []
         for category, ref, sounds in cast:
-            actors.append(self._actor(rng, category, ref, sounds, _Stand(background, camera, aspect), actors))
+            actor = self._actor(rng, category, ref, sounds, _Stand(background, camera, aspect), actors)
+            spot, ratio = (actor.x, actor.y, actor.height), self._ratio(ref)
+            hides = _crowding(spot, ratio, actors) > _CROWDED * ratio * actor.height**2
+            if sounds or not hides or len(actors) < self.config.min_objects:
+                actors.append(actor)
         actors.sort(key=lambda actor: (actor.place == "border", actor.y if actor.place != "air" else 0.0))
         offscreen = self._offscreen(rng, {actor.category for actor in actors})
         return Scene(seed, background, aspect, camera, _look(rng, background), tuple(actors), offscreen)
