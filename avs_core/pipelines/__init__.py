@@ -1,0 +1,1 @@
+"""Ray wires: which stages a job chains, and on what it runs them."""
