@@ -20,6 +20,8 @@ from avs_core.errors import ConfigError
 HOUR_S = 3600.0
 BAR_CELLS = 24
 REFRESHES_PER_S = 4
+LEAST = 1e-6
+"""Share, or seconds: nothing is divided by less, and nothing predicted from less."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Snapshot:
     @property
     def realtime(self) -> float:
         """Seconds of video done per second."""
-        return self.video_s / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        return self.video_s / self.elapsed_s if self.elapsed_s > LEAST else 0.0
 
     @property
     def share(self) -> float:
@@ -56,7 +58,7 @@ class Snapshot:
     @property
     def eta_s(self) -> float | None:
         """Seconds that are left at the rate so far; None before anything is done."""
-        return self.elapsed_s * (1 - self.share) / self.share if self.share > 0 else None
+        return self.elapsed_s * (1 - self.share) / self.share if self.share > LEAST else None
 
     def metrics(self) -> dict[str, float]:
         """Flat numbers under `progress.`, for the tracking run."""
