@@ -191,6 +191,8 @@ def load_published(path: Path, backbone: BackboneName = "pvt_v2_b5", setting: Se
     # A file that is no checkpoint at all trips PyTorch's restricted unpickler over a byte it doesn't know.
     except (OSError, RuntimeError, EOFError, UnpicklingError, LookupError, ValueError) as fault:
         raise CheckpointMismatch(f"{path} is not a readable PyTorch checkpoint: {fault}") from fault
+    if not isinstance(state_dict, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
+        raise CheckpointMismatch(f"{path} holds no state dict of tensors; published files are bare state dicts")
     return import_published(state_dict, backbone, setting)
 
 

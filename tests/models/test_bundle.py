@@ -174,6 +174,9 @@ def test_pth_files_are_read_without_executing_them(tmp_path: Path, resnet: dict[
     for path in (evil, text, tmp_path / "absent.pth"):
         with pytest.raises(CheckpointMismatch, match="not a readable PyTorch checkpoint"):
             load_published(path, "resnet50", "ms3")
+    torch.save({"epoch": 3, "model": dict(resnet)}, evil)
+    with pytest.raises(CheckpointMismatch, match="bare state dicts"):
+        load_published(evil, "resnet50", "ms3")
 
 
 def test_vggish_fits_a_bundle() -> None:
