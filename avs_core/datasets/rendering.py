@@ -55,7 +55,7 @@ class Stage:
         self,
         scene: Scene,
         background: UInt8[np.ndarray, "H W 3"],
-        sprites: list[UInt8[np.ndarray, "h w 4"]],
+        sprites: list[UInt8[np.ndarray, "_ _ 4"]],
         height: int,
         width: int,
     ) -> None:

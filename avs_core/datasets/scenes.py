@@ -4,13 +4,16 @@ Scene units: y runs from 0 (top) to 1 (bottom) of the frame, x from 0 to the fra
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from avs_core.datasets.sources import Background, Place, Sources, Split
 from avs_core.errors import ConfigError
+
+_Option = TypeVar("_Option")
 
 _CROWDED = 0.4
 """A silent object that overlaps others by more than this share of its box is left out: it would hide them."""
@@ -195,8 +198,7 @@ class Planner:
         """A place where the class may stand; any place if the split has none."""
         places = self.sources.backgrounds(self.split)
         fitting = [place for place in places if self._fits(category, ref, place)]
-        chosen: Background = _pick(rng, fitting or places)
-        return chosen
+        return _pick(rng, fitting or places)
 
     def _fits(self, category: str, ref: str, background: Background) -> bool:
         catalogue = self.sources.catalogue
@@ -307,7 +309,7 @@ class _Stand:
         return min(max((self.background.ground - top) / self.camera.share, 0.3), 0.9)
 
 
-def _pick(rng: np.random.Generator, options):  # type: ignore[no-untyped-def]  # the item's own type
+def _pick(rng: np.random.Generator, options: Sequence[_Option]) -> _Option:
     return options[int(rng.integers(len(options)))]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from avs_core.datasets.composites import Composer
-from avs_core.datasets.scenes import ComposerConfig, Scene
+from avs_core.datasets.scenes import ComposerConfig, Planner, Scene
 from avs_core.datasets.sources import Catalogue, Sources
 from avs_core.errors import ConfigError
 
@@ -85,9 +85,7 @@ def test_what_sounds_off_screen_is_not_shown(tiny_sources: Sources) -> None:
 def test_objects_stand_where_their_kind_may() -> None:
     sources = Sources()
     catalogue = sources.catalogue
-    composer = Composer(sources, "train")
-    planner = composer._planner
-    planner._ratio = lambda ref: 1.0  # the packages are not needed to look at plans
+    planner = Planner(sources, "train", ComposerConfig(), lambda ref: 1.0)  # needs no package
     for seed in range(300):
         scene = planner.plan(seed)
         for actor in scene.actors:
