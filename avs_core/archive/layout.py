@@ -10,6 +10,8 @@ from avs_core.clip import Unit, VideoRef
 from avs_core.errors import CorruptArchive
 
 RUNS = "_runs"
+COMMITS = "_commits"
+DEAD = "_dead"
 SUFFIX = ".json"
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -97,12 +99,12 @@ def table_path(kind: str, run_key: str, unit: Unit) -> str:
 
 def commits_folder(run_key: str) -> str:
     """Where the commits of a run lie."""
-    return f"_commits/run={run_key}"
+    return f"{COMMITS}/run={run_key}"
 
 
 def dead_folder(run_key: str) -> str:
     """Where the dead letters of a run lie."""
-    return f"_dead/run={run_key}"
+    return f"{DEAD}/run={run_key}"
 
 
 def unit_path(folder: str, unit_id: str) -> str:

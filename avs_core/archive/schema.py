@@ -20,16 +20,14 @@ SCHEMA_VERSION = 1
 ROW_GROUP = 20_000
 """Rows of a row group: about 4 MB of masks, so that a reader can skip to one video or object."""
 
-_NAME = pa.dictionary(pa.int32(), pa.string())
-
 ROW_SCHEMA = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),  # 16 hex digits over the URI
-        pa.field("video_uri", _NAME, nullable=False),
+        pa.field("video_uri", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("frame_index", pa.int32(), nullable=False),  # presentation order in the source; -1: unknown
         pa.field("frame_time_us", pa.int64(), nullable=False),  # from the PTS, zero at the first frame
         pa.field("object_id", pa.int16(), nullable=False),  # 0: the union, everything that sounds
-        pa.field("category", _NAME),
+        pa.field("category", pa.string()),
         pa.field("category_score", pa.float32()),
         pa.field("audio_score", pa.float32()),  # of that category
         pa.field("sounding", pa.bool_(), nullable=False),
@@ -44,12 +42,14 @@ ROW_SCHEMA = pa.schema(
         pa.field("h", pa.int32(), nullable=False),
     ]
 )
-"""Under data/: sorted by object, then frame."""
+"""Under data/: sorted by object, then frame.
+
+Each file has its own dictionary of `video_uri`: `table.unify_dictionaries()` before a group-by in pyarrow."""
 
 FRAME_SCHEMA = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
-        pa.field("video_uri", _NAME, nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
         pa.field("frame_index", pa.int32(), nullable=False),
         pa.field("frame_time_us", pa.int64(), nullable=False),
         pa.field("second", pa.int32(), nullable=False),  # of the video clock; its sound was heard
@@ -58,7 +58,7 @@ FRAME_SCHEMA = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("n_instances", pa.int32(), nullable=False),
         pa.field("has_audio", pa.bool_(), nullable=False),
-        pa.field("flags", _NAME, nullable=False),  # comma-separated, "" for none
+        pa.field("flags", pa.string(), nullable=False),  # comma-separated, "" for none
     ]
 )
 """Under frames/: sorted by second, then phase."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avs_core import masks, storage
-from avs_core.archive.layout import CommitInfo, FileRecord, commits_folder, dead_folder, unit_ids
+from avs_core.archive.layout import COMMITS, CommitInfo, FileRecord, commits_folder, dead_folder, unit_ids
 from avs_core.archive.read import read_commits, runs
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, run_key
 from avs_core.errors import NotFound
@@ -50,8 +50,10 @@ def verify(uri: str) -> VerifyReport:
     archive = storage.normalise(uri)
     problems: list[str] = []
     commits: list[CommitInfo] = []
+    known = runs(archive)
     dead = 0
-    for key, record in runs(archive).items():
+    problems.extend(f"run {key}: it has commits and no record" for key in sorted(_committed_runs(archive) - {*known}))
+    for key, record in known.items():
         if run_key(record) != key:
             problems.append(f"run {key}: its record has the key {run_key(record)}")
         letters = unit_ids(archive, dead_folder(key))
@@ -64,7 +66,7 @@ def verify(uri: str) -> VerifyReport:
     listed = {file.path for commit in commits for file in (commit.data, commit.frames)}
     return VerifyReport(
         archive=archive,
-        runs=len(runs(archive)),
+        runs=len(known),
         commits=len(commits),
         dead=dead,
         frames=sum(commit.frames.rows for commit in commits),
@@ -82,6 +84,12 @@ def archive_digest(uri: str) -> str:
         content = hashlib.sha256(storage.read_bytes(storage.join(archive, path))).hexdigest()
         digest.update(f"{path}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def _committed_runs(archive: str) -> set[str]:
+    folder = storage.join(archive, COMMITS)
+    paths = (storage.relative(found.uri, folder) for found in storage.list_files(folder))
+    return {path.partition("/")[0].removeprefix("run=") for path in paths}
 
 
 def _tables(archive: str) -> Iterator[str]:
