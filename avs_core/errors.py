@@ -13,6 +13,7 @@
     │   ├── MediaTooLarge       dimensions or memory beyond the limit
     │   ├── DecodeTimeout       the wall-time or no-progress limit passed
     │   ├── DecoderCrashed      the decoding process died (signal, out of memory)
+    │   ├── NonFiniteOutput     the model's output for this file holds NaN or infinity
     │   └── MediaDenied         the store refuses to show this file, or it has vanished
     ├── StorageError            an object store or disk failed
     │   ├── NotFound            certainly not there
@@ -103,6 +104,12 @@ class DecoderCrashed(MediaError):
     """The decoding process died: a signal, or out of memory."""
 
     dead_class = "decoder_crash"
+
+
+class NonFiniteOutput(MediaError):
+    """The model's output for this file holds NaN or infinity."""
+
+    dead_class = "nan"
 
 
 class MediaDenied(MediaError):

@@ -1,0 +1,73 @@
+"""What was found, video by video: the short form of a run."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from avs_core.archive.read import dead_letters, open_archive, open_frames
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One video of a run.
+
+    frames      how many frames were looked at, `sounding` in how many something sounds (object 0 has a pixel)
+    area_share  mean share of the picture that sounds, over the sounding frames; `score` likewise
+    note        the class of its dead letter, or the flags of its decoding
+    """
+
+    uri: str
+    frames: int
+    sounding: int
+    area_share: float
+    score: float
+    note: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the URI."""
+        return self.uri.rpartition("/")[2]
+
+
+def findings(archive: str, run: str | None = None, uris: Iterable[str] | None = None) -> list[Finding]:
+    """The findings of a run by URI; of the given videos only, where some are given."""
+    looked = {row["video_uri"]: row for row in _looked_at(archive, run).to_pylist()}
+    heard = {row["video_uri"]: row for row in _sounding(archive, run).to_pylist()}
+    dead = {row["video_uri"]: row["error_class"] for row in dead_letters(archive, run).to_pylist()}
+    wanted = set(uris) if uris is not None else {*looked, *dead}
+    return [_finding(uri, looked.get(uri), heard.get(uri), dead.get(uri)) for uri in sorted(wanted)]
+
+
+def _looked_at(archive: str, run: str | None) -> pa.Table:
+    """Of each video: how many frames were looked at, and the flags of its decoding."""
+    columns = {name: pc.field(name).cast(pa.string()) for name in ("video_uri", "flags")}
+    frames = open_frames(archive, run).to_table(columns=columns)
+    return frames.group_by("video_uri").aggregate([([], "count_all"), ("flags", "max")])
+
+
+def _sounding(archive: str, run: str | None) -> pa.Table:
+    """Of each video: how many frames hold object 0, its mean share of the picture, its mean score."""
+    columns = {
+        "video_uri": pc.field("video_uri").cast(pa.string()),
+        "share": pc.field("area") / (pc.field("height") * pc.field("width")).cast(pa.float64()),
+        "score": pc.field("score"),
+    }
+    rows = open_archive(archive, run).to_table(columns=columns, filter=pc.field("object_id") == 0)
+    return rows.group_by("video_uri").aggregate([([], "count_all"), ("share", "mean"), ("score", "mean")])
+
+
+def _finding(uri: str, looked: dict[str, object] | None, heard: dict[str, object] | None, dead: str | None) -> Finding:
+    return Finding(
+        uri=uri,
+        frames=_number(looked, "count_all", int),
+        sounding=_number(heard, "count_all", int),
+        area_share=_number(heard, "share_mean", float),
+        score=_number(heard, "score_mean", float),
+        note=dead or str((looked or {}).get("flags_max", "")),
+    )
+
+
+def _number(row: dict[str, object] | None, name: str, kind: type) -> float:
+    return kind(row[name]) if row else kind(0)

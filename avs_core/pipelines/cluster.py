@@ -1,0 +1,76 @@
+"""The Ray a job runs on: connect to it, and decide how many actors each stage gets."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+from ray.data import DataContext
+
+from avs_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Pools:
+    """How many actors run each stage, and what each of them asks Ray for.
+
+    Fixed sizes: a growing pool ramps one actor at a time, and a bottleneck that starts slowly starves.
+    """
+
+    decoders: int
+    segmenters: int
+    gpus_per_segmenter: float
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A Ray to work on: the one at `address` or in RAY_ADDRESS, else one of our own that ends with the block."""
+    started_here = not ray.is_initialized()
+    if started_here:
+        _connect(address or os.environ.get("RAY_ADDRESS") or "local")
+    _quieten()
+    try:
+        yield
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    local = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(f"a Ray address must name a running cluster; {address} does not answer: {error}") from error
+
+
+def _quieten() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray.data", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def size_pools(units: int, device: str, decoders: int | None, segmenters: int | None) -> Pools:
+    """Pool sizes for so many units on the cluster that is connected; a number that is given wins.
+
+    With GPUs: one segmenter each, decoders on the CPUs that are left. Without: half of the CPUs segment
+    (one thread each, so that results do not depend on the machine), half decode.
+    """
+    resources = ray.cluster_resources()
+    cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    if device == "cuda" and not gpus:
+        raise ConfigError("device cuda needs a GPU in the Ray cluster, and it has none: use --device cpu or auto")
+    on_gpu = gpus > 0 and device != "cpu"
+    wanted_segmenters = segmenters or (gpus if on_gpu else max(1, cpus // 2))
+    wanted_decoders = decoders or max(1, cpus - wanted_segmenters)
+    return Pools(
+        decoders=min(wanted_decoders, units),
+        segmenters=min(wanted_segmenters, units),
+        gpus_per_segmenter=1.0 if on_gpu else 0.0,
+    )

@@ -1,0 +1,109 @@
+"""From what the user typed to a list of videos: files, directories, globs, manifests, on disk or S3."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avs_core import storage
+from avs_core.clip import VideoRef
+from avs_core.errors import AccessDenied, InputError, NotFound
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split(),
+)
+"""What a directory listing takes for a video; a file named by itself, a glob or a manifest may have any name."""
+
+MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet")
+MANIFEST_COLUMNS = ("uri", "video_uri", "path", "video")
+
+MISSING_FINGERPRINT = "missing"
+"""Stands in for a manifest's entry that could not be found: the decoder will say so in a dead letter."""
+
+
+def find_videos(inputs: Iterable[str]) -> list[VideoRef]:
+    """Every video the inputs name, each once, sorted by URI.
+
+    An input is a file, a directory (searched to the bottom for `VIDEO_SUFFIXES`), a glob (`*`, `?`, `[…]`)
+    or a manifest (`.txt` one URI a line, `.csv` or `.parquet` with a column uri, video_uri, path or video;
+    relative entries start at the manifest's folder). A manifest's entry that is not there is kept, so that
+    it ends as a dead letter; an input that names nothing is an `InputError`.
+    """
+    found: dict[str, VideoRef] = {}
+    for text in inputs:
+        before = len(found)
+        found.update((video.uri, video) for video in _expand(text))
+        if len(found) == before and not any(True for _ in _expand(text)):
+            raise InputError(
+                f"an input must name at least one video; {storage.redacted(text)} names none. Directories are "
+                f"searched for {', '.join(sorted(VIDEO_SUFFIXES))}; other names need a glob or a manifest."
+            )
+    if not found:
+        raise InputError("no input was given: name a file, a directory, a glob or a manifest of videos")
+    return [found[uri] for uri in sorted(found)]
+
+
+def _expand(text: str) -> Iterator[VideoRef]:
+    uri = storage.normalise(text)
+    if storage.is_file(uri):
+        yield from _manifest(uri) if uri.lower().endswith(MANIFEST_SUFFIXES) else [_ref(storage.info(uri))]
+    elif storage.is_directory(uri):
+        yield from (_ref(found) for found in storage.list_files(uri) if _suffix(found.uri) in VIDEO_SUFFIXES)
+    elif any(mark in text for mark in "*?["):
+        yield from (_ref(found) for found in storage.glob(uri))
+    else:
+        raise InputError(f"an input must exist; there is no file or directory {uri}")
+
+
+def _manifest(uri: str) -> Iterator[VideoRef]:
+    folder = uri.rsplit("/", 1)[0]
+    for entry in _manifest_entries(uri):
+        target = storage.normalise(entry if _is_absolute(entry) else f"{folder}/{entry}")
+        try:
+            yield _ref(storage.info(target))
+        except (NotFound, AccessDenied):
+            yield VideoRef(uri=target, size=0, fingerprint=MISSING_FINGERPRINT)
+
+
+def _manifest_entries(uri: str) -> list[str]:
+    data = storage.read_bytes(uri)
+    if uri.lower().endswith(".txt"):
+        lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
+        return [line for line in lines if line and not line.startswith("#")]
+    if uri.lower().endswith(".csv"):
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
+        column = _uri_column(reader.fieldnames or [], uri)
+        return [row[column] for row in reader if row[column]]
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"a .parquet manifest must be a Parquet file; {uri}: {error}") from error
+    return [str(value) for value in table.column(_uri_column(table.column_names, uri)).to_pylist() if value]
+
+
+def _uri_column(columns: Iterable[str], uri: str) -> str:
+    columns = list(columns)
+    for name in MANIFEST_COLUMNS:
+        if name in columns:
+            return name
+    raise InputError(
+        f"a manifest needs a column named one of {', '.join(MANIFEST_COLUMNS)}; "
+        f"{uri} has {', '.join(map(str, columns)) or 'no columns'}"
+    )
+
+
+def _is_absolute(entry: str) -> bool:
+    return "://" in entry or entry.startswith("/")
+
+
+def _suffix(uri: str) -> str:
+    name = uri.rsplit("/", 1)[-1]
+    return f".{name.rsplit('.', 1)[-1].lower()}" if "." in name else ""
+
+
+def _ref(found: storage.ObjectInfo) -> VideoRef:
+    return VideoRef(
+        uri=found.uri, size=found.size, fingerprint=found.fingerprint, modified_us=found.modified_us
+    )

@@ -1,0 +1,255 @@
+"""The main job, wired on Ray Data: plan → probe → decode → segment → commit.
+
+Everything that computes lives in `stages`; here the stages are chained and their outcomes are told to the
+terminal and the tracker. The driver holds no pixels and no masks: rows of a few numbers come back.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, Dataset
+
+from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.ledger import Ledger, load_ledger
+from avs_core.archive.schema import RunRecord
+from avs_core.clip import Unit, VideoRef
+from avs_core.errors import TooManyDeadLetters
+from avs_core.models.bundle import BundleConfig
+from avs_core.pipelines import wire
+from avs_core.pipelines.cluster import connected, size_pools
+from avs_core.pipelines.inputs import find_videos
+from avs_core.pipelines.plan import make_plan, missing_units, unprobed
+from avs_core.pipelines.progress import Progress
+from avs_core.pipelines.segment_config import SegmentConfig
+from avs_core.pipelines.stages import (
+    DEAD,
+    FAILED,
+    OK,
+    CommitUnit,
+    DecodeUnit,
+    ProbeVideo,
+    Row,
+    SegmentUnit,
+    new_row,
+)
+from avs_core.tracking import Tracker
+
+LOG = logging.getLogger(__name__)
+
+MAX_RETRIES = 3
+"""Restarts of an actor, and retries of one row after a crash. Ray's own default is for ever."""
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What one job did. `frames` and `instances` count what it wrote; `dead` counts videos of its inputs."""
+
+    archive: str
+    run_key: str
+    videos: int
+    segmented: int
+    frames: int
+    instances: int
+    dead: int
+    failed: int
+    video_seconds: float
+    seconds: float
+
+
+@dataclass
+class Totals:
+    """What has come back from the workers so far."""
+
+    rows: int = 0
+    frames: int = 0
+    instances: int = 0
+    failed: int = 0
+    video_seconds: float = 0.0
+    videos: set[str] = field(default_factory=set)
+    dead: dict[str, str] = field(default_factory=dict)
+    stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode_s", "segment_s", "commit_s"), 0.0))
+
+    def add(self, row: Row) -> Unit:
+        """Count one outcome; returns its unit."""
+        unit = wire.unit_from_text(row["unit"])
+        self.rows += 1
+        self.frames += row["n_frames"]
+        self.instances += row["n_instances"]
+        for name in self.stage_s:
+            self.stage_s[name] += row[name]
+        if row["status"] == OK:
+            self.video_seconds += unit.stop_s - unit.start_s
+            self.videos.add(unit.video.uri)
+        elif row["status"] == DEAD:
+            self.dead[unit.video.uri] = row["error_class"]
+        else:
+            self.failed += 1
+            LOG.warning("not done, the next run takes it up again: %s: %s", unit.video.uri, row["message"])
+        return unit
+
+    def metrics(self) -> dict[str, float]:
+        """The same as flat numbers."""
+        return {
+            "units": self.rows,
+            "frames": self.frames,
+            "instances": self.instances,
+            "dead": len(self.dead),
+            "failed": self.failed,
+            "video_seconds": self.video_seconds,
+            **{f"stage.{name}": value for name, value in self.stage_s.items()},
+        }
+
+
+def run_record(config: SegmentConfig, bundle: BundleConfig, weights_sha256: str) -> RunRecord:
+    """Everything that decides what the masks are: it names the run."""
+    return RunRecord(
+        model=bundle.name,
+        weights_sha256=weights_sha256,
+        preprocessing={
+            "size": bundle.size,
+            "mean": list(bundle.mean),
+            "std": list(bundle.std),
+            "alignment": bundle.alignment,
+            "window_s": bundle.window_s,
+            "rate": config.rate,
+            "mask_size": list(config.mask_size) if config.mask_size else None,
+            "audio": config.audio,
+            "decoder": config.decoder,
+        },
+        thresholds={"mask": config.threshold or bundle.threshold},
+        numerics={"dtype": "float32"},
+    )
+
+
+def frame_size(record: RunRecord) -> int:
+    """Side of the square frames that the run's model sees, pixels."""
+    size = record.preprocessing["size"]
+    assert isinstance(size, int)
+    return size
+
+
+def segment(
+    inputs: Iterable[str], config: SegmentConfig, record: RunRecord, tracker: Tracker, progress: Progress
+) -> SegmentResult:
+    """Segment what the archive does not hold yet of the videos that the inputs name.
+
+    Safe to kill at any moment and to run again; two at once do not harm each other. Raises `UsageError` for
+    inputs or settings that can't be, `CommitConflict` and `StorageError` when the archive can't be written, and
+    `TooManyDeadLetters` at the end when more than `max_dead_share` of the videos are dead.
+    """
+    started = time.monotonic()
+    videos = find_videos(inputs)
+    writer = ArchiveWriter(config.archive, record)
+    writer.open_run()
+    plan = make_plan(videos, ledger := load_ledger(config.archive, writer.run_key))
+    tracker.log_metrics({"input.videos": len(videos), "input.settled": plan.settled}, step=0)
+    totals = Totals()
+    if plan.pending:
+        with connected(config.address):
+            rows = _probe(plan.pending, ledger, config, record)
+            _run(rows, config, record, totals, tracker, progress)
+    result = _result(config, writer.run_key, videos, totals, time.monotonic() - started)
+    tracker.log_metrics({**totals.metrics(), "seconds": result.seconds, "dead_videos": result.dead}, step=totals.rows)
+    _check_dead_share(result, config.max_dead_share)
+    return result
+
+
+def _probe(
+    videos: Sequence[VideoRef], ledger: Ledger, config: SegmentConfig, record: RunRecord
+) -> list[Row]:
+    """A row for every unit that is missing, and one for every video that can't be probed."""
+    pools = size_pools(len(videos), "cpu", config.decoders, None)
+    probe = _chain(
+        _dataset([new_row(unprobed(video)) for video in videos]),
+        ProbeVideo,
+        {"config": config.decode_config(frame_size(record)), "limits": config.decode_limits(), "unit_s": config.unit_length_s},
+        ActorPoolStrategy(size=pools.decoders),
+        num_cpus=0.5,
+    )
+    rows: list[Row] = []
+    for row in probe.iter_rows():
+        units = row.pop("units")
+        if row["status"] == OK:
+            rows.extend(map(new_row, missing_units(map(wire.unit_from_text, units.splitlines()), ledger)))
+        else:
+            rows.append(row)
+    return sorted(rows, key=lambda row: str(row["unit"]))
+
+
+def _run(
+    rows: list[Row], config: SegmentConfig, record: RunRecord, totals: Totals, tracker: Tracker, progress: Progress
+) -> None:
+    """Bring every row to its end, and tell of each as it comes."""
+    units = [wire.unit_from_text(row["unit"]) for row in rows if row["status"] == OK]
+    with progress.over(videos=len({row["unit_id"][:16] for row in rows}), seconds=sum(u.stop_s - u.start_s for u in units)):
+        for row in _pipeline(rows, config, record).iter_rows():
+            unit = totals.add(row)
+            progress.update(videos=len(totals.videos), seconds=totals.video_seconds, dead=len(totals.dead))
+            tracker.log_metrics(totals.metrics(), step=totals.rows)
+            LOG.debug("%s %s", row["status"], unit.unit_id)
+
+
+def _pipeline(rows: list[Row], config: SegmentConfig, record: RunRecord) -> Dataset:
+    pools = size_pools(len(rows), config.device, config.decoders, config.segmenters)
+    decode = {"config": config.decode_config(frame_size(record)), "limits": config.decode_limits()}
+    model = {"model": config.model, "device": "cuda" if pools.gpus_per_segmenter else "cpu", "threshold": config.threshold}
+    commit = {"archive": config.archive, "record": record}
+    dataset = _dataset(rows)
+    dataset = _chain(dataset, DecodeUnit, decode, ActorPoolStrategy(size=pools.decoders), num_cpus=0.5)
+    dataset = _chain(
+        dataset,
+        SegmentUnit,
+        {**model, "mask_size": config.mask_size},
+        ActorPoolStrategy(size=pools.segmenters),
+        num_cpus=0.75,
+        num_gpus=pools.gpus_per_segmenter,
+    )
+    return _chain(dataset, CommitUnit, commit, ActorPoolStrategy(size=1), num_cpus=0.25)
+
+
+def _dataset(rows: list[Row]) -> Dataset:
+    """One row a block, so that a row is the unit of scheduling and of retry."""
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+def _chain(dataset: Dataset, stage: type, arguments: dict[str, Any], compute: ActorPoolStrategy, **resources: float) -> Dataset:
+    """Append a stage: one row in, one row out, bounded retries."""
+    return dataset.map(
+        stage,
+        fn_constructor_kwargs=arguments,
+        compute=compute,
+        max_restarts=MAX_RETRIES,
+        max_task_retries=MAX_RETRIES,
+        **{name: value for name, value in resources.items() if value},
+    )
+
+
+def _result(
+    config: SegmentConfig, run_key: str, videos: Sequence[VideoRef], totals: Totals, seconds: float
+) -> SegmentResult:
+    dead_keys = {unit_id.split("-")[0] for unit_id in load_ledger(config.archive, run_key).dead}
+    return SegmentResult(
+        archive=config.archive,
+        run_key=run_key,
+        videos=len(videos),
+        segmented=len(totals.videos),
+        frames=totals.frames,
+        instances=totals.instances,
+        dead=sum(video.video_key in dead_keys for video in videos),
+        failed=totals.failed,
+        video_seconds=totals.video_seconds,
+        seconds=round(seconds, 3),
+    )
+
+
+def _check_dead_share(result: SegmentResult, limit: float) -> None:
+    share = result.dead / result.videos
+    if share > limit:
+        raise TooManyDeadLetters(
+            f"at most {limit:.0%} of a job's videos may be dead, {result.dead} of {result.videos} are: "
+            f"`avs dead {result.archive}` says why"
+        )

@@ -1,0 +1,50 @@
+"""The settings of the main job: one frozen value, from flags, a YAML file or code."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from avs_core.media.config import DecodeConfig, DecodeLimits
+from avs_core.pipelines.plan import WINDOW_S
+
+
+class SegmentConfig(BaseModel):
+    """Everything that decides what `avs segment` does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    archive: str = Field(description="Where the mask archive is, or will be: a folder or s3://bucket/prefix.")
+    model: str = Field("tpavi-light", description="A built-in bundle's name, a bundle folder, or models:/name@alias.")
+    rate: int = Field(1, ge=1, le=60, description="Frames looked at per second of video.")
+    mask_size: tuple[int, int] | None = Field(None, description="Height and width of the masks [default: the source's].")
+    threshold: float | None = Field(None, gt=0, lt=1, description="Mask probability threshold [default: the bundle's].")
+    audio: Literal["silence", "dead"] = Field("silence", description="What a video without sound is taken for.")
+    decoder: Literal["auto", "pyav", "decord"] = Field("auto", description="Decoding backend.")
+    unit_s: int = Field(300, ge=WINDOW_S, multiple_of=WINDOW_S, description="Longest piece of a video one worker takes, s, at rate 1.")
+    decode_wall_s: float = Field(600.0, gt=0, description="Decoding a unit may take this long, s.")
+    decode_stall_s: float = Field(60.0, gt=0, description="Decoding may stand still this long, s.")
+    decode_memory_mb: int = Field(4096, ge=256, description="Memory of a decoding process, MB.")
+    max_pixels: int = Field(8192 * 4320, ge=1, description="Largest frame that is decoded, pixels.")
+    max_dead_share: float = Field(1.0, ge=0, le=1, description="The job fails when more of its videos than this are dead.")
+    address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else a Ray of its own].")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
+    decoders: int | None = Field(None, ge=1, description="Decoding actors [default: from the cluster's size].")
+    segmenters: int | None = Field(None, ge=1, description="Model actors [default: one a GPU, or half of the CPUs].")
+
+    @property
+    def unit_length_s(self) -> int:
+        """Seconds of a unit, so that its frames fit in memory at any rate: `unit_s` divided by the rate."""
+        return max(WINDOW_S, self.unit_s // self.rate // WINDOW_S * WINDOW_S)
+
+    def decode_config(self, size: int) -> DecodeConfig:
+        """How a unit is decoded for a model of this input size."""
+        return DecodeConfig(size=size, rate=self.rate, backend=self.decoder, audio=self.audio)
+
+    def decode_limits(self) -> DecodeLimits:
+        """When a decoding process is stopped."""
+        return DecodeLimits(
+            wall_s=self.decode_wall_s,
+            no_progress_s=self.decode_stall_s,
+            memory_mb=self.decode_memory_mb,
+            max_pixels=self.max_pixels,
+        )

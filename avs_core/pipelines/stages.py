@@ -1,0 +1,220 @@
+"""The stages of the main job as plain callables: one row in, one row out, no Ray.
+
+A stage loads what it needs when it is built and maps a row when it is called. It is deterministic and may be
+repeated: what it writes goes under names that depend on the row alone. A row that is dead (the file is at fault)
+or failed (the store is, for now) passes through the later stages untouched; `commit` records the dead.
+
+    probe    {video}                   → {units} or a fault
+    decode   {unit}                    → + clip
+    segment  {unit, clip}              → + rows, frames    (clip dropped)
+    commit   {unit, rows, frames}      → an outcome of a few numbers
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from avs_core import masks
+from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.schema import FrameRow, RunRecord, frame_table, instance_table
+from avs_core.clip import Clip, Instance, Unit
+from avs_core.errors import MediaError, NotApplied, OutcomeUnknown, StorageError
+from avs_core.media.config import DecodeConfig, DecodeLimits
+from avs_core.media.decode import GuardedDecoder
+from avs_core.models.bundle import load_bundle
+from avs_core.models.segmenter import FramePrediction, ObjectMask, TpaviSegmenter
+from avs_core.pipelines import wire
+from avs_core.pipelines.plan import cut
+from avs_core.tracking import resolve_model
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+OK, DEAD, FAILED = "ok", "dead", "failed"
+STORE_ATTEMPTS = 3
+STORE_BACKOFF_S = 1.0
+
+
+def new_row(unit: Unit) -> Row:
+    """A row that no stage has seen yet. Every column is there from the start, so that all blocks share a schema."""
+    return {
+        "unit_id": unit.unit_id,
+        "unit": wire.unit_to_text(unit),
+        "status": OK,
+        "stage": "",
+        "error_class": "",
+        "message": "",
+        "clip": b"",
+        "rows": b"",
+        "frames": b"",
+        "flags": "",
+        "n_frames": 0,
+        "n_instances": 0,
+        "decode_s": 0.0,
+        "segment_s": 0.0,
+        "commit_s": 0.0,
+    }
+
+
+def dead_row(unit: Unit, stage: str, fault: MediaError) -> Row:
+    """A row whose file is at fault."""
+    return new_row(unit) | {
+        "status": DEAD,
+        "stage": stage,
+        "error_class": fault.dead_class,
+        "message": str(fault),
+    }
+
+
+def failed_row(unit: Unit, stage: str, fault: StorageError) -> Row:
+    """A row that the store kept us from finishing: neither done nor dead, the next run takes it up again."""
+    return new_row(unit) | {
+        "status": FAILED,
+        "stage": stage,
+        "error_class": type(fault).__name__,
+        "message": str(fault),
+    }
+
+
+def with_retries(act: Callable[[], T]) -> T:
+    """Repeat what a store refused or lost for a moment; every act of a stage may be repeated."""
+    for attempt in range(STORE_ATTEMPTS - 1):
+        try:
+            return act()
+        except (OutcomeUnknown, NotApplied):
+            time.sleep(STORE_BACKOFF_S * 2**attempt)
+    return act()
+
+
+class ProbeVideo:
+    """Video → how it is cut into units, or why it can't be."""
+
+    def __init__(self, config: DecodeConfig, limits: DecodeLimits, unit_s: int) -> None:
+        self._decoder = GuardedDecoder(config, limits)
+        self._unit_s = unit_s
+
+    def __call__(self, row: Row) -> Row:
+        """`row` holds `unit`, the unprobed one; `units` comes back, the JSON of each unit a line."""
+        unit = wire.unit_from_text(row["unit"])
+        try:
+            info = with_retries(lambda: self._decoder.probe(unit.video.uri))
+        except MediaError as fault:
+            return {"units": "", **dead_row(unit, "probe", fault)}
+        except StorageError as fault:
+            return {"units": "", **failed_row(unit, "probe", fault)}
+        units = cut(unit.video, info.seconds, self._unit_s)
+        return {"units": "\n".join(map(wire.unit_to_text, units)), **new_row(unit)}
+
+
+class DecodeUnit:
+    """Unit → clip at the model's size, in a guarded child process."""
+
+    def __init__(self, config: DecodeConfig, limits: DecodeLimits) -> None:
+        self._decoder = GuardedDecoder(config, limits)
+
+    def __call__(self, row: Row) -> Row:
+        """Fill `clip`, or mark the row dead or failed."""
+        if row["status"] != OK:
+            return row
+        started = time.perf_counter()
+        unit = wire.unit_from_text(row["unit"])
+        try:
+            clip = with_retries(lambda: self._decoder.decode(unit))
+        except MediaError as fault:
+            return dead_row(unit, "decode", fault)
+        except StorageError as fault:
+            return failed_row(unit, "decode", fault)
+        return row | {"clip": wire.clip_to_bytes(clip), "decode_s": time.perf_counter() - started}
+
+
+class SegmentUnit:
+    """Clip → instance rows and frame rows. Masks leave this stage as RLE, never as pixels."""
+
+    def __init__(self, model: str, device: str, threshold: float | None, mask_size: tuple[int, int] | None) -> None:
+        bundle = load_bundle(resolve_model(model))
+        self._segmenter = TpaviSegmenter(bundle, device=device, threshold=threshold)
+        self._mask_size = mask_size
+
+    def __call__(self, row: Row) -> Row:
+        """Fill `rows` and `frames`, drop `clip`."""
+        if row["status"] != OK:
+            return row
+        started = time.perf_counter()
+        unit, clip = wire.unit_from_text(row["unit"]), wire.clip_from_bytes(row["clip"])
+        try:
+            instances, frames = self._segment(unit, clip)
+        except MediaError as fault:
+            return dead_row(unit, "segment", fault)
+        return row | {
+            "clip": b"",
+            "rows": wire.table_to_bytes(instances),
+            "frames": wire.table_to_bytes(frames),
+            "flags": ",".join(clip.flags),
+            "n_frames": frames.num_rows,
+            "n_instances": instances.num_rows,
+            "segment_s": time.perf_counter() - started,
+        }
+
+    def _segment(self, unit: Unit, clip: Clip) -> tuple[pa.Table, pa.Table]:
+        size = self._mask_size or (clip.height, clip.width)
+        frames = [_frame_row(clip, unit, found) for found in self._segmenter.segment(clip, unit.start_s, size)]
+        return instance_table(unit.video, frames), frame_table(unit.video, frames)
+
+
+class CommitUnit:
+    """Rows of a unit → its files and its commit, or its dead letter; what comes out is an outcome of a few numbers."""
+
+    def __init__(self, archive: str, record: RunRecord) -> None:
+        self._writer = ArchiveWriter(archive, record)
+
+    def __call__(self, row: Row) -> Row:
+        """Record the unit. A store that is away for a moment fails the unit, not the job."""
+        started = time.perf_counter()
+        unit = wire.unit_from_text(row["unit"])
+        try:
+            if row["status"] == OK:
+                with_retries(lambda: self._commit(unit, row))
+            elif row["status"] == DEAD:
+                with_retries(lambda: self._bury(unit, row))
+        except (OutcomeUnknown, NotApplied) as fault:
+            return failed_row(unit, "commit", fault)
+        return row | {"rows": b"", "frames": b"", "commit_s": time.perf_counter() - started}
+
+    def _commit(self, unit: Unit, row: Row) -> None:
+        flags = tuple(row["flags"].split(",")) if row["flags"] else ()
+        rows, frames = wire.table_from_bytes(row["rows"]), wire.table_from_bytes(row["frames"])
+        self._writer.commit_unit(unit, rows, frames, flags)
+
+    def _bury(self, unit: Unit, row: Row) -> None:
+        self._writer.dead_letter(unit, row["error_class"], row["message"], row["stage"])
+
+
+def _frame_row(clip: Clip, unit: Unit, found: FramePrediction) -> FrameRow:
+    place = found.second - unit.start_s, found.phase
+    return FrameRow(
+        second=found.second,
+        phase=found.phase,
+        frame_index=int(clip.frame_index[place]),
+        frame_time_us=int(clip.frame_time_us[place]),
+        height=clip.height,
+        width=clip.width,
+        has_audio="no_audio" not in clip.flags,
+        flags=clip.flags,
+        instances=tuple(map(_instance, found.masks)),
+    )
+
+
+def _instance(found: ObjectMask) -> Instance:
+    rle = masks.encode(found.mask)
+    height, width = rle["size"]
+    return Instance(
+        object_id=found.object_id,
+        counts=rle["counts"],
+        height=height,
+        width=width,
+        area=masks.area(rle),
+        bbox=masks.bbox(rle),
+        score=found.score,
+    )

@@ -1,0 +1,105 @@
+"""The `avs` command: gathers the verbs and turns errors into exit codes.
+
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 done, but some videos are dead letters · 130 interrupted.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Yaml
+from rich.console import Console
+from rich.logging import RichHandler
+
+from avs_core.errors import AvsError, UsageError
+
+if TYPE_CHECKING:
+    from avs_core.pipelines.segment import SegmentResult
+
+DONE, FAILED, USAGE, DONE_WITH_DEAD, INTERRUPTED = 0, 1, 2, 3, 130
+
+ERRORS = Console(stderr=True)
+
+app = App(
+    name="avs",
+    help="Finds what is making the sound in large video archives, pixel by pixel.",
+    console=Console(),
+    error_console=ERRORS,
+    result_action="return_value",
+)
+app.command("jobs.segment:segment", name="segment")
+app.command("jobs.demo:demo", name="demo")
+app.command("jobs.verify:verify", name="verify")
+app.command("jobs.dead:dead", name="dead")
+app.command("jobs.report:report", name="report")
+app.command("jobs.models:app", name="models")
+app.command("jobs.train:train", name="train")
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(help="YAML file: the flags of each verb, under the verb's name.")] = None,
+    verbose: Annotated[bool, Parameter(help="Say more of what happens.")] = False,
+) -> int:
+    """Read the global flags, then run the verb."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=ERRORS, show_path=False, markup=False)],
+    )
+    if config is not None:
+        app.config = (Yaml(config, must_exist=True, use_commands_as_keys=True),)
+    code = app(tokens, exit_on_error=False, print_error=False)
+    return code if isinstance(code, int) else DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app.meta(arguments, exit_on_error=False, print_error=False)
+        return code if isinstance(code, int) else DONE
+    except (CycloptsError, UsageError) as error:
+        return _complain(error, USAGE)
+    except AvsError as error:
+        return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        ERRORS.print("interrupted: what was committed stays; the same command goes on from there", style="yellow")
+        return INTERRUPTED
+
+
+def exit_code(result: "SegmentResult") -> int:
+    """What a scheduler may act on."""
+    if result.failed:
+        return FAILED
+    return DONE_WITH_DEAD if result.dead else DONE
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def run_verb(name: str) -> None:
+    """`python -m jobs.<name>`: the same as `avs <name>`, for `ray job submit`."""
+    sys.exit(main([name, *sys.argv[1:]]))
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _complain(error: Exception, code: int) -> int:
+    ERRORS.print(f"[red]{type(error).__name__}[/red]: ", end="")
+    ERRORS.print(str(error), markup=False, highlight=False)
+    return code
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,42 @@
+"""What a job prints for a person: where things are, and a table of what was found."""
+
+from rich.console import Console
+from rich.table import Table
+
+from avs_core.pipelines.main_job import DoneJob
+
+MOST_ROWS = 40
+
+
+def print_summary(done: DoneJob) -> None:
+    """Print the table of what was found and the places to look at."""
+    console = Console()
+    result = done.result
+    console.print(_found(done), soft_wrap=False)
+    if done.result.videos > MOST_ROWS:
+        console.print(f"… and {result.videos - MOST_ROWS} more videos", style="dim")
+    places = {"archive": result.archive, "run": result.run_key, "MLflow run": done.run_url, "page": done.page}
+    for name, place in places.items():
+        if place is not None:
+            console.print(f"{name:>10}  {place}", soft_wrap=True, markup=False, highlight=False)
+    console.print(
+        f"{result.videos} videos, {result.segmented} segmented now ({result.video_seconds:.0f} s of video in "
+        f"{result.seconds:.1f} s), {result.frames} frames, {result.instances} instances, {result.dead} dead",
+        style="yellow" if result.failed or result.dead else "green",
+    )
+    if result.failed:
+        console.print(f"{result.failed} units could not be finished: run the same command again", style="red")
+
+
+def _found(done: DoneJob) -> Table:
+    table = Table("video", "seconds", "sounding", "mean area", "mean score", "note")
+    for row in done.findings[:MOST_ROWS]:
+        table.add_row(
+            row.name,
+            str(row.frames),
+            str(row.sounding),
+            f"{row.area_share:.1%}" if row.sounding else "–",
+            f"{row.score:.2f}" if row.sounding else "–",
+            row.note,
+        )
+    return table

@@ -1,0 +1,130 @@
+"""The main job as a user runs it: real Ray, real files, real processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from avs_core import masks
+from avs_core.archive.read import committed_files, dead_letters, open_archive, open_frames
+from avs_core.archive.verify import archive_digest, verify
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+def avs(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.main", *arguments],
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def last_line(done: "subprocess.CompletedProcess[str]") -> dict[str, object]:
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, demo_clips: list[Path]) -> Path:
+    """Two good clips and three bad files."""
+    folder = tmp_path_factory.mktemp("videos")
+    for index, clip in enumerate(demo_clips[:2]):
+        (folder / f"good{index}.mp4").write_bytes(clip.read_bytes())
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "page.mp4").write_text("<html>not found</html>")
+    (folder / "cut.mp4").write_bytes(demo_clips[0].read_bytes()[:20_000])
+    return folder
+
+
+@pytest.mark.ci_slice
+def test_good_videos_are_segmented_and_bad_ones_are_dead_letters(videos: Path, tmp_path: Path) -> None:
+    archive = str(tmp_path / "archive")
+    done = avs("segment", str(videos), "--archive", archive, "--json", "--no-report", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    line = last_line(done)
+    assert (line["videos"], line["segmented"], line["dead"], line["failed"]) == (5, 2, 3, 0)
+    assert line["archive"] == archive
+
+    frames = open_frames(archive).to_table()
+    rows = open_archive(archive).to_table().to_pylist()
+    assert line["frames"] == frames.num_rows
+    assert line["instances"] == len(rows) > 0
+    assert {Path(row["video_uri"]).name for row in rows} <= {"good0.mp4", "good1.mp4"}
+    for row in rows:
+        rle = {"size": [row["height"], row["width"]], "counts": row["counts"]}
+        assert masks.decode(rle).sum() == row["area"] > 0
+    letters = {Path(str(row["video_uri"])).name: row["error_class"] for row in dead_letters(archive).to_pylist()}
+    assert letters == {"empty.mp4": "unreadable", "page.mp4": "unreadable", "cut.mp4": "unreadable"}
+    assert not verify(archive).problems
+
+    before = archive_digest(archive)
+    again = avs("segment", str(videos), "--archive", archive, "--json", "--no-report", cwd=tmp_path)
+    assert again.returncode == 3
+    assert (last_line(again)["segmented"], last_line(again)["frames"]) == (0, 0)
+    assert archive_digest(archive) == before
+
+    check = avs("verify", archive, cwd=tmp_path)
+    assert check.returncode == 0, check.stdout + check.stderr
+    Path(committed_files(archive)[0]).write_bytes(b"x")
+    assert avs("verify", archive, cwd=tmp_path).returncode == 1
+
+
+def test_s3_on_both_ends_and_no_secret_anywhere(
+    videos: Path, tmp_path: Path, s3: "S3Server", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in sorted(videos.glob("good*.mp4")):
+        s3.put(f"in/{path.name}", path.read_bytes())
+    archive = f"s3://{s3.bucket}/archive"
+    done = avs("segment", f"s3://{s3.bucket}/in/", "--archive", archive, "--json", cwd=tmp_path, environment=s3.environment)
+    assert done.returncode == 0, done.stderr
+    local = avs("segment", f"{videos}/good*", "--archive", str(tmp_path / "local"), "--json", "--no-report", cwd=tmp_path)
+    assert local.returncode == 0, local.stderr
+    assert last_line(done)["instances"] == last_line(local)["instances"]
+    secret = s3.environment["AWS_SECRET_ACCESS_KEY"]
+    assert secret not in done.stdout + done.stderr
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_two_frames_a_second_hold_the_frames_of_one(videos: Path, tmp_path: Path) -> None:
+    clip = str(videos / "good0.mp4")
+    for rate in (1, 2):
+        done = avs(
+            "segment", clip, "--archive", str(tmp_path / f"r{rate}"), "--rate", str(rate), "--no-tracking", "--no-report", cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (
+        duckdb.query(
+            f"SELECT frame_time_us, counts FROM read_parquet('{tmp_path}/r{rate}/data/**/*.parquet') ORDER BY 1"
+        ).fetchall()
+        for rate in (1, 2)
+    )
+    assert set(one) <= set(two)
+    assert open_frames(str(tmp_path / "r2")).count_rows() == 2 * open_frames(str(tmp_path / "r1")).count_rows()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["segment", "nowhere.mp4", "--archive", "a"], "must exist"),
+        (["segment", "http://x/y.mp4", "--archive", "a"], "s3://"),
+        (["segment", ".", "--archive", "a", "--rate", "0"], "rate"),
+        (["segment", ".", "--archive", "a", "--unit-s", "7"], "multiple of 5"),
+        (["segment", "."], "archive"),
+        (["segment", ".", "--archive", "a", "--model", "no-such-model"], "no-such-model"),
+        (["segment", ".", "--archive", "a", "--nope"], "--nope"),
+    ],
+)
+def test_wrong_usage_is_explained_and_exits_with_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = avs(*arguments, "--no-tracking" if arguments[-1] != "--nope" else "--json", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from avs_core.errors import InputError
+from avs_core.pipelines.inputs import MISSING_FINGERPRINT, find_videos
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "videos"
+    for name in ("a.mp4", "b.MKV", "deep/er/c.webm", "notes.txt", "deep/.keep"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return root
+
+
+def names(folder: Path, inputs: list[str]) -> list[str]:
+    return [str(Path(video.uri).relative_to(folder)) for video in find_videos(inputs)]
+
+
+def test_a_directory_is_searched_to_the_bottom_for_videos(folder: Path) -> None:
+    assert names(folder, [str(folder)]) == ["a.mp4", "b.MKV", "deep/er/c.webm"]
+
+
+def test_a_file_a_glob_and_a_file_uri(folder: Path) -> None:
+    assert names(folder, [str(folder / "a.mp4")]) == ["a.mp4"]
+    assert names(folder, [f"{folder}/*.m*"]) == ["a.mp4"]
+    assert names(folder, [f"file://{folder}/a.mp4"]) == ["a.mp4"]
+
+
+def test_a_video_named_twice_is_one_video(folder: Path) -> None:
+    assert names(folder, [str(folder), str(folder / "a.mp4"), f"{folder}/./a.mp4"]) == [
+        "a.mp4",
+        "b.MKV",
+        "deep/er/c.webm",
+    ]
+
+
+def test_manifests_are_relative_to_their_folder(folder: Path) -> None:
+    (folder / "list.txt").write_text(f"# videos\na.mp4\n\n{folder}/deep/er/c.webm\n")
+    (folder / "list.csv").write_text("id,path\n1,a.mp4\n2,b.MKV\n")
+    pq.write_table(pa.table({"video_uri": ["b.MKV", None]}), folder / "list.parquet")
+    assert names(folder, [str(folder / "list.txt")]) == ["a.mp4", "deep/er/c.webm"]
+    assert names(folder, [str(folder / "list.csv")]) == ["a.mp4", "b.MKV"]
+    assert names(folder, [str(folder / "list.parquet")]) == ["b.MKV"]
+
+
+def test_a_missing_entry_of_a_manifest_is_kept_for_the_dead_letters(folder: Path) -> None:
+    (folder / "list.txt").write_text("a.mp4\ngone.mp4\n")
+    gone = find_videos([str(folder / "list.txt")])[1]
+    assert (Path(gone.uri).name, gone.fingerprint) == ("gone.mp4", MISSING_FINGERPRINT)
+
+
+def test_a_changed_file_keeps_its_id_and_gets_another_key(folder: Path) -> None:
+    (before,) = find_videos([str(folder / "a.mp4")])
+    (folder / "a.mp4").write_bytes(b"longer than it was")
+    (after,) = find_videos([str(folder / "a.mp4")])
+    assert after.video_id == before.video_id
+    assert after.video_key != before.video_key
+
+
+@pytest.mark.parametrize("inputs", [[], ["{}/nothing.mp4"], ["{}/*.nope"], ["{}/deep/er/empty"]])
+def test_an_input_that_names_nothing_is_said_so(folder: Path, inputs: list[str]) -> None:
+    (folder / "deep/er/empty").mkdir()
+    with pytest.raises(InputError, match=r"names none|must exist|no input"):
+        find_videos([text.format(folder) for text in inputs])
+
+
+def test_a_manifest_without_a_known_column_names_those_it_has(folder: Path) -> None:
+    (folder / "list.csv").write_text("id,filename\n1,a.mp4\n")
+    with pytest.raises(InputError, match="id, filename"):
+        find_videos([str(folder / "list.csv")])
+
+
+def test_other_schemes_are_refused() -> None:
+    with pytest.raises(InputError, match="s3"):
+        find_videos(["http://example.org/a.mp4"])
