@@ -1,0 +1,1 @@
+"""Video files to clips: which frames, by which decoder, behind which guard."""

@@ -1,0 +1,115 @@
+"""The decoding process: `python -m avs_core.media.child PARENT_PID`, requests on stdin, answers on stdout.
+
+It dies with its parent. A fault of a file is an answer; anything unforeseen ends the process, which its guard reports.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+from avs_core.errors import AvsError, MediaTooLarge
+from avs_core.media.clips import decode_clip
+from avs_core.media.messages import (
+    Header,
+    clip_parts,
+    config_from_parts,
+    fault_parts,
+    read_message,
+    unit_from_parts,
+    write_message,
+)
+from avs_core.media.probe import probe
+
+BEAT_S = 0.2
+"""Progress is reported at most this often."""
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    die_with_parent(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not break the protocol
+    write_message(answers, {"ready": True})
+    while True:
+        try:
+            request, _ = read_message(_read_exactly)
+        except EOFError:
+            return
+        answer(request, answers)
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask Linux for SIGKILL at the parent's death; elsewhere the end of stdin has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit("the parent died before its decoding process was ready")
+
+
+def answer(request: Header, answers: BinaryIO) -> None:
+    """Do what one request asks and write its answer, with heartbeats before it."""
+    beat = Heart(answers)
+    limit_memory(request["memory_mb"])
+    try:
+        if request["act"] == "probe":
+            info = probe(request["uri"], request["max_pixels"], beat)
+            write_message(answers, {"info": asdict(info)})
+        else:
+            unit, config = unit_from_parts(request["unit"]), config_from_parts(request["config"])
+            header, arrays = clip_parts(decode_clip(unit, config, request["max_pixels"], beat))
+            write_message(answers, {"clip": header}, arrays)
+    except MemoryError:
+        write_message(answers, fault_parts(too_much_memory(request)))
+    except AvsError as fault:
+        write_message(answers, fault_parts(fault))
+
+
+def too_much_memory(request: Header) -> MediaTooLarge:
+    """What to say when an allocation failed."""
+    uri = request["uri"] if request["act"] == "probe" else request["unit"]["video"]["uri"]
+    return MediaTooLarge(
+        f"decoding may take at most {request['memory_mb']} MiB; {uri} needs more: "
+        f"raise memory_mb, or cut the video into shorter units"
+    )
+
+
+def limit_memory(memory_mb: int) -> None:
+    """Allow this much writable memory on top of what is held now; Linux counts heap and private maps."""
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        held = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData"))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, ((held << 10) + (memory_mb << 20), hard))
+
+
+class Heart:
+    """Reports progress, not oftener than needed."""
+
+    def __init__(self, answers: BinaryIO) -> None:
+        self._answers = answers
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        if (now := time.monotonic()) - self._last >= BEAT_S:
+            self._last = now
+            write_message(self._answers, {"beat": True})
+
+
+def _read_exactly(count: int) -> bytearray:
+    data = sys.stdin.buffer.read(count)
+    if len(data) < count:
+        raise EOFError
+    return bytearray(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Unit to clip: read the part of the file that a unit needs, pick its frames, lay out its sound."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from jaxtyping import Int64
+
+from avs_core.clip import AUDIO_RATE, Clip, Unit
+from avs_core.errors import CorruptMedia, NoAudioStream
+from avs_core.media.config import DecodeConfig
+from avs_core.media.picture import Painter
+from avs_core.media.probe import Survey, survey
+from avs_core.media.pyav_backend import (
+    FrameClock,
+    Pictures,
+    PlanError,
+    decode_planned,
+    decode_sequential,
+    new_pictures,
+    target_ticks,
+)
+from avs_core.media.sampling import to_us, wanted_times
+from avs_core.media.soundtrack import Soundtrack
+from avs_core.media.source import AnyPacket, Beat, ignore_beat, open_media, packets, prepare
+
+PADDED_S = 0.1
+"""Missing sound that is worth a flag."""
+
+STEPS_BACK_S = (2, 10, 60)
+"""How far before a unit reading starts; further when no key frame lies there, and at last from the file's beginning."""
+
+HEAD_S = 2
+"""Sound that does not show up within this much picture has ended before."""
+
+
+def decode_clip(unit: Unit, config: DecodeConfig, max_pixels: int, beat: Beat = ignore_beat) -> Clip:
+    """Decode one unit in this process. Raises the MediaError that says what is wrong with the file, or StorageError."""
+    uri = unit.video.uri
+    with open_media(uri) as container:
+        found = survey(container, uri, max_pixels, beat)
+    if config.audio == "dead" and not found.info.has_audio:
+        raise NoAudioStream(
+            f"a video needs sound under the policy audio=dead; {uri} has none: choose audio=silence to segment it"
+        )
+    wanted_us = to_us(wanted_times(unit.start_s, unit.stop_s, config.rate))
+    job = _Job(unit, config, found, target_ticks(wanted_us.reshape(-1), found.tick, found.zero), beat)
+    try:
+        if config.backend == "pyav-sequential" or not found.has_pts:
+            raise PlanError("every frame has to be decoded")
+        result = _read(job, max_pixels, planned=True)
+    except PlanError:
+        result = _read(job, max_pixels, planned=False)
+    return _clip(job, *result)
+
+
+@dataclass(frozen=True)
+class _Job:
+    unit: Unit
+    config: DecodeConfig
+    found: Survey
+    targets: Int64[np.ndarray, " n"]
+    beat: Beat
+
+    @property
+    def audio_start_s(self) -> float:
+        """Other phases than the published one hear sound from the second before."""
+        return float(self.unit.start_s - (self.config.rate > 1))
+
+    def seconds(self, ticks: int) -> Fraction:
+        """Ticks as seconds of the video clock."""
+        return (ticks - self.found.zero) * self.found.tick
+
+
+def _read(job: _Job, max_pixels: int, planned: bool) -> tuple[Pictures, Soundtrack | None, int]:
+    """(pictures, sound, how many frames precede those read or -1)."""
+    height, width = job.config.shape
+    for step_s in chain(STEPS_BACK_S if job.unit.start_s else (), (None,)):
+        with open_media(job.unit.video.uri) as container:
+            feed = _Feed(container, job, max_pixels)
+            if not feed.start(step_s):
+                continue
+            pictures, painter = new_pictures(len(job.targets), height, width), Painter(height, width)
+            context = feed.video.codec_context
+            if planned:
+                decode_planned(feed.pictures(), context, job.targets, job.found.zero, painter, pictures)
+            else:
+                clock = FrameClock(not job.found.has_pts, job.found.step)
+                decode_sequential(feed.pictures(), context, job.targets, clock, painter, pictures)
+            feed.finish_sound()
+            known = feed.preceding if job.found.has_pts else -1
+            return pictures, feed.sound, 0 if step_s is None else known
+    raise CorruptMedia(f"a video needs a key frame at its start; {job.unit.video.uri} has none: convert it")
+
+
+class _Feed:
+    """Reads a part of a file once: pictures to whoever asks, sound to its track on the way."""
+
+    def __init__(self, container: InputContainer, job: _Job, max_pixels: int) -> None:
+        self._container, self._job = container, job
+        found = job.found
+        self.video = next(stream for stream in container.streams.video if stream.index == found.video)
+        prepare(self.video, max_pixels)
+        audio = next((stream for stream in container.streams.audio if stream.index == found.audio), None)
+        self._streams: tuple[VideoStream | AudioStream, ...] = (self.video, audio) if audio else (self.video,)
+        self.sound: Soundtrack | None = None
+        if audio:
+            zero_s = found.zero * found.tick
+            self.sound = Soundtrack(audio, zero_s, job.audio_start_s, float(job.unit.stop_s), found.info.duration_s)
+        self._packets: Iterator[AnyPacket] = iter(())
+        self._from_start = False
+        self.preceding = -1
+
+    def start(self, step_s: int | None) -> bool:
+        """Go to the unit's start, or `step_s` before it. False if what is needed begins still earlier."""
+        if step_s is not None:
+            first_s = float(self._job.seconds(min(int(self._job.targets[0]), self._job.found.last)))
+            sound_s = self.sound.wanted_from_s if self.sound else first_s
+            ticks = self._job.found.zero + math.floor((min(first_s, sound_s) - step_s) / self._job.found.tick)
+            self._container.seek(ticks, stream=self.video)
+        everything = packets(self._container, self._streams, self._job.unit.video.uri, self._job.beat)
+        if step_s is None:
+            self._packets, self._from_start = everything, True
+            return True
+        head = self._head(everything)
+        self._packets = chain(head, everything)
+        return self._reaches(head)
+
+    def _head(self, everything: Iterator[AnyPacket]) -> list[AnyPacket]:
+        """The first packets: up to a key frame, and to the first sound if there is any near."""
+        head: list[AnyPacket] = []
+        key: int | None = None
+        heard = self.sound is None
+        for packet in everything:
+            head.append(packet)
+            if packet.pts is None:
+                continue
+            if packet.stream_index != self.video.index:
+                heard = True
+            elif key is None and packet.is_keyframe:
+                key = packet.pts
+            if key is not None and (heard or (packet.pts - key) * (packet.time_base or 0) > HEAD_S):
+                break
+        return head
+
+    def _reaches(self, head: list[AnyPacket]) -> bool:
+        """Whether the first key frame and the first sound come early enough; drops pictures before that frame."""
+        pictures = [packet for packet in head if packet.stream_index == self.video.index]
+        sounds = [packet for packet in head if packet.stream_index != self.video.index and packet.pts is not None]
+        key = next((packet for packet in pictures if packet.is_keyframe and packet.pts is not None), None)
+        if key is None or key.pts is None or key.pts > self._job.targets[0]:
+            return False
+        self.preceding = _frames_before(self.video, key)
+        if sounds and self.sound and sounds[0].pts is not None and sounds[0].time_base is not None:
+            at_s = sounds[0].pts * sounds[0].time_base - self._job.found.zero * self._job.found.tick
+            return at_s <= self.sound.wanted_from_s + PADDED_S
+        return True
+
+    def pictures(self) -> Iterator[AnyPacket]:
+        """Packets of the picture, from the first key frame to the last one that can matter."""
+        last = int(self._job.targets[-1])
+        begun = self._from_start
+        for packet in self._packets:
+            if packet.stream_index != self.video.index:
+                self._hear(packet)
+            elif packet.size:
+                begun = begun or packet.is_keyframe
+                if packet.dts is not None and packet.dts > last:
+                    return
+                if begun:
+                    yield packet
+
+    def _hear(self, packet: AnyPacket) -> None:
+        if self.sound:
+            self.sound.feed(packet)
+
+    def finish_sound(self) -> None:
+        """Read on until the track has all it needs."""
+        while self.sound and not self.sound.done and (packet := next(self._packets, None)) is not None:
+            if packet.stream_index != self.video.index:
+                self._hear(packet)
+
+
+def _frames_before(video: VideoStream, key: AnyPacket) -> int:
+    """How many frames an MP4's index lists before this key frame; -1 where the container has no full index."""
+    entries = video.index_entries
+    if not video.frames or len(entries) < video.frames:
+        return -1
+    count = 0
+    for entry in entries:
+        if entry.timestamp == key.dts:
+            return count
+        count += not entry.is_discard
+    return -1
+
+
+def _clip(job: _Job, pictures: Pictures, sound: Soundtrack | None, preceding: int) -> Clip:
+    """Lay the pieces out, after deciding whether they are good enough."""
+    _check_errors(job, pictures, sound)
+    unit, info = job.unit, job.found.info
+    shape = (unit.stop_s - unit.start_s, job.config.rate)
+    flags = set()
+    if sound:
+        waveform, missing_s = sound.finish()
+        flags |= {"audio_padded"} if missing_s > PADDED_S else set()
+    else:
+        waveform = np.zeros(round((unit.stop_s - job.audio_start_s) * AUDIO_RATE), dtype=np.float32)
+        flags.add("no_audio")
+    flags |= {"resolution_change"} if len(pictures.sizes) > 1 else set()
+    flags |= {"damaged"} if pictures.leading else set()
+    position = pictures.positions(job.found.zero)
+    times = [round(job.seconds(pts) * 1_000_000) for pts in pictures.pts.tolist()]
+    return Clip(
+        frames=pictures.images.reshape(*shape, *pictures.images.shape[1:]),
+        frame_index=(position + preceding if preceding >= 0 else np.full_like(position, -1)).reshape(shape),
+        frame_time_us=np.array(times, dtype=np.int64).reshape(shape),
+        waveform=waveform,
+        audio_start_s=job.audio_start_s,
+        height=info.height,
+        width=info.width,
+        flags=tuple(sorted(flags)),
+    )
+
+
+def _check_errors(job: _Job, pictures: Pictures, sound: Soundtrack | None) -> None:
+    failed = {"picture": pictures.errors, "sound": sound.errors if sound else 0}
+    if any(failed.values()):
+        raise CorruptMedia(
+            f"every packet of a file must be decodable; in [{job.unit.start_s}, {job.unit.stop_s}) s of "
+            f"{job.unit.video.uri} {failed['picture']} of the picture and {failed['sound']} of the sound are not: "
+            f"fetch it again, or convert it"
+        )

@@ -1,0 +1,126 @@
+"""From a URI to an open container: the one place where ffmpeg meets bytes that nobody has checked."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from avs_core import storage
+from avs_core.errors import AccessDenied, AvsError, CorruptMedia, MediaDenied, NotFound, UnreadableMedia
+
+if TYPE_CHECKING:
+    AnyPacket = Packet[Stream]
+else:
+    AnyPacket = Packet  # generic for the type checker only
+
+Beat = Callable[[], None]
+"""Called at every packet: how the guard knows that decoding goes on."""
+
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,mxf,rm,nut,wav,mp3,aac,flac,ac3"
+)
+"""What may be opened. Playlists (HLS, DASH, concat) would make ffmpeg open other files, text would play as a film."""
+
+READ_AHEAD = 1 << 20
+"""Bytes that ffmpeg asks of a remote file at once: a request to an object store costs more than the bytes."""
+
+
+@contextmanager
+def open_media(uri: str) -> Iterator[InputContainer]:
+    """Open a local path, `file://` or `s3://` URI; closed at the end, since garbage collection leaks ffmpeg's memory.
+
+    Raises MediaDenied, UnreadableMedia, and StorageError where the store (not the file) is at fault.
+    """
+    path = storage.normalise(uri)
+    try:
+        with storage.open_read(path) as file:
+            if path.startswith("s3://"):
+                with _opened(uri, _Watched(file)) as container:
+                    yield container
+                return
+        with _opened(uri, None, f"file:{path}") as container:
+            yield container
+    except (NotFound, AccessDenied) as error:
+        raise MediaDenied(
+            f"a listed file must be readable when its turn comes; {uri} is not: {error}; "
+            f"check that it still exists and that the credentials allow reading it"
+        ) from error
+
+
+@contextmanager
+def _opened(uri: str, file: "_Watched | None", path: str = "") -> Iterator[InputContainer]:
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    try:
+        with av.open(file or path, "r", options=options, buffer_size=READ_AHEAD) as container:
+            yield container
+    except av.FFmpegError as error:
+        if file and file.fault:
+            raise file.fault from error
+        raise UnreadableMedia(
+            f"a video must be a container that ffmpeg can open; {uri} is not: {error.strerror or 'unknown error'}; "
+            f"check that the upload is complete and that the file is a video"
+        ) from error
+    except AvsError:
+        if file and file.fault:
+            raise file.fault from None
+        raise
+
+
+def ignore_beat() -> None:
+    """The beat of a caller that needs no guard."""
+
+
+def prepare(video: VideoStream, max_pixels: int) -> None:
+    """One thread a file (many files run side by side), and ffmpeg's own guard against a size that grows later."""
+    video.codec_context.thread_count = 1
+    video.codec_context.options = {"max_pixels": str(max_pixels)}
+
+
+def packets(
+    container: InputContainer, streams: tuple[VideoStream | AudioStream, ...], source: str, beat: Beat
+) -> Iterator[AnyPacket]:
+    """Packets to the end of the file; those that flush the decoders come last. Raises CorruptMedia."""
+    try:
+        for packet in container.demux(*streams):
+            beat()
+            yield packet
+    except av.FFmpegError as error:
+        raise CorruptMedia(
+            f"a file must be readable to its end; {source} stops being so: {error.strerror or 'unknown error'}: "
+            f"fetch it again, or convert it"
+        ) from error
+
+
+class _Watched(io.RawIOBase):
+    """A remote file that remembers the store's fault: ffmpeg only reports "input/output error"."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self.fault: AvsError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._file.read(size)
+        except AvsError as error:
+            self.fault = error
+            raise
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
