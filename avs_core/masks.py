@@ -45,16 +45,26 @@ def from_row(counts: bytes, height: int, width: int) -> Rle:
 
 
 def decode(rle: Rle) -> UInt8[np.ndarray, "H W"]:
-    """The mask (H, W) of 0 and 1. Raises `InputError` when the runs do not fill the size exactly."""
-    if not is_valid(rle):
-        raise InputError(f"the runs of an RLE must fill its {rle['size']} pixels; {rle['counts'][:32]!r} do not")
-    return np.ascontiguousarray(coco.decode(rle))
+    """The mask (H, W) of 0 and 1. Raises `InputError` when the runs do not fill the size exactly.
+
+    Not by pycocotools, which leaves pixels undefined where runs are missing.
+    """
+    height, width = rle["size"]
+    runs = _runs(rle["counts"])
+    if runs is None or not _fill(runs, height * width):
+        raise InputError(f"the runs of an RLE must fill its {height}×{width} pixels; {rle['counts'][:32]!r} do not")
+    values = (np.arange(runs.size) & 1).astype(np.uint8)
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 
 
 def is_valid(rle: Rle) -> bool:
-    """Whether the runs are well formed and fill the size exactly. pycocotools leaves pixels undefined otherwise."""
+    """Whether the runs are well formed and fill the size exactly."""
     runs = _runs(rle["counts"])
-    return runs is not None and bool((runs >= 0).all()) and int(runs.sum()) == rle["size"][0] * rle["size"][1]
+    return runs is not None and _fill(runs, rle["size"][0] * rle["size"][1])
+
+
+def _fill(runs: Int64[np.ndarray, " runs"], pixels: int) -> bool:
+    return bool((runs >= 0).all()) and int(runs.sum()) == pixels
 
 
 def _runs(counts: bytes) -> Int64[np.ndarray, " runs"] | None:

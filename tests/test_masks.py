@@ -68,7 +68,9 @@ def test_any_mask_comes_back(mask: np.ndarray) -> None:
     assert rle["counts"] == naive_counts(mask) == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
     back = masks.decode(masks.from_row(rle["counts"], *mask.shape))
     assert back.dtype == np.uint8
+    assert back.flags.c_contiguous
     np.testing.assert_array_equal(back, mask)
+    np.testing.assert_array_equal(back, coco.decode(rle))
     assert (masks.area(rle), masks.bbox(rle)) == (mask.sum(), naive_box(mask))
 
 
