@@ -151,12 +151,13 @@ def load_bundle(uri_or_name: str | Path) -> Bundle:
         tensors = safetensors.torch.load(weights)
     except SafetensorError as fault:
         raise BundleError(f"{root}/{WEIGHTS} is not a safetensors file: {fault}; copy the bundle again") from fault
-    net, encoder = TPAVINet(config.tpavi), build_audio_encoder(config.audio_encoder)
+    with torch.device("meta"):
+        net, encoder = TPAVINet(config.tpavi), build_audio_encoder(config.audio_encoder)
     parts = nn.ModuleDict({"net": net, "audio": encoder})
     complaint = _complaint(parts.state_dict(), tensors)
     if complaint:
         raise BundleError(f"{root}/{WEIGHTS} does not fit {CONFIG}: {complaint}")
-    _copy(parts, tensors)
+    _fill(parts, tensors)
     return Bundle(config, categories, net.eval(), encoder.eval(), hashlib.sha256(weights).hexdigest())
 
 
@@ -171,7 +172,8 @@ def import_published(
     if backbone not in DEAD_WEIGHTS:
         raise ConfigError(f"no checkpoint was published for {backbone}; choose one of {sorted(DEAD_WEIGHTS)}")
     semantic = setting == "avss"
-    net = TPAVINet(TPAVIConfig(backbone=backbone, audio_bias=not semantic, classes=AVSS_CLASSES if semantic else 1))
+    with torch.device("meta"):
+        net = TPAVINet(TPAVIConfig(backbone=backbone, audio_bias=not semantic, classes=AVSS_CLASSES if semantic else 1))
     # DataParallel checkpoints carry a prefix on every key.
     bare = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     dead = re.compile(f"{DEAD_WEIGHTS[backbone]}|{_DEAD_SKIP}")
@@ -180,12 +182,54 @@ def import_published(
     complaint = _complaint({name: net.state_dict()[key] for name, key in published.items()}, alive, squeeze=True)
     if complaint:
         raise CheckpointMismatch(f"not a published {backbone} checkpoint for {setting}: {complaint}")
-    _copy(net, {published[name]: tensor for name, tensor in alive.items()})
+    _fill(net, {published[name]: tensor for name, tensor in alive.items()})
     return net.eval()
 
 
 def load_published(path: Path, backbone: BackboneName = "pvt_v2_b5", setting: Setting = "ms3") -> TPAVINet:
     """`import_published` of a `.pth` file. Nothing in the file is executed."""
+    return import_published(_read_checkpoint(path), backbone, setting)
+
+
+def import_bundle(
+    folder: Path,
+    checkpoint: Path,
+    vggish: Path,
+    backbone: BackboneName = "pvt_v2_b5",
+    setting: Setting = "ms3",
+) -> str:
+    """Write a published checkpoint and the VGGish weights it was trained with as a bundle; returns the weights' sha256.
+
+    Raises CheckpointMismatch when a file is not the one it is said to be.
+    """
+    net = load_published(checkpoint, backbone, setting)
+    weights = _read_checkpoint(vggish)
+    with torch.device("meta"):
+        encoder = VGGish()
+    complaint = _complaint(encoder.state_dict(), weights)
+    if complaint:
+        raise CheckpointMismatch(f"{vggish} is not VGGish: {complaint}")
+    _fill(encoder, weights)
+    name = f"tpavi-{backbone}-{setting}"
+    trained_on = f"AVSBench {setting.upper()}, by the authors of arXiv 2207.05042"
+    config = BundleConfig(
+        name=name, tpavi=net.config, audio_encoder="vggish", alignment="official", trained_on=trained_on
+    )
+    card = (
+        f"# {name}\n\nThe published TPAVI checkpoint `{checkpoint.name}`, trained on {trained_on}, "
+        f"with the VGGish weights `{vggish.name}`. Imported as it is; see the paper for its figures.\n"
+    )
+    return save_bundle(folder, config, net, encoder, card)
+
+
+def read_card(uri_or_name: str | Path) -> tuple[str, BundleConfig]:
+    """The card (Markdown) and the settings of a bundle, without its weights."""
+    root = _locate(str(uri_or_name))
+    return _read(root, CARD).decode(), _parse_config(root, _read(root, CONFIG))
+
+
+def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
+    """The state dict of a `.pth` file."""
     try:
         state_dict = torch.load(path, map_location="cpu", weights_only=True)
     # A file that is no checkpoint at all trips PyTorch's restricted unpickler over a byte it doesn't know.
@@ -193,7 +237,7 @@ def load_published(path: Path, backbone: BackboneName = "pvt_v2_b5", setting: Se
         raise CheckpointMismatch(f"{path} is not a readable PyTorch checkpoint: {fault}") from fault
     if not isinstance(state_dict, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
         raise CheckpointMismatch(f"{path} holds no state dict of tensors; published files are bare state dicts")
-    return import_published(state_dict, backbone, setting)
+    return state_dict
 
 
 def _published_name(key: str, backbone: BackboneName) -> str:
@@ -231,10 +275,12 @@ def _shape(tensor: Tensor, squeeze: bool) -> tuple[int, ...]:
     return shape[:2] if squeeze and len(shape) == 5 and shape[2:] == (1, 1, 1) else shape
 
 
-def _copy(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Fill a module with checked weights, in the module's own number format and shape."""
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give checked weights to a module built on the meta device, where nothing was drawn only to be thrown away."""
     own = module.state_dict()
-    module.load_state_dict({k: v.to(own[k].dtype).reshape(own[k].shape) for k, v in tensors.items()}, strict=False)
+    filled = {k: v.to(own[k].dtype, copy=True).reshape(own[k].shape) for k, v in tensors.items()}
+    counters = {k: torch.zeros_like(v, device="cpu") for k, v in own.items() if k not in filled}
+    module.load_state_dict(filled | counters, assign=True)
 
 
 def _some(names: Sequence[str], limit: int = 8) -> str:

@@ -15,7 +15,15 @@ from torch import Tensor
 from avs_core.errors import BundleError, CheckpointMismatch, ConfigError
 from avs_core.models import bundle as bundles
 from avs_core.models.audio_cnn import AudioCNN
-from avs_core.models.bundle import BundleConfig, import_published, load_bundle, load_published, save_bundle
+from avs_core.models.bundle import (
+    BundleConfig,
+    import_bundle,
+    import_published,
+    load_bundle,
+    load_published,
+    read_card,
+    save_bundle,
+)
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.models.vggish import VGGish
 
@@ -179,6 +187,33 @@ def test_pth_files_are_read_without_executing_them(tmp_path: Path, resnet: dict[
         load_published(evil, "resnet50", "ms3")
 
 
-def test_vggish_fits_a_bundle() -> None:
-    with torch.device("meta"):
-        assert isinstance(bundles.build_audio_encoder("vggish"), VGGish)
+def test_published_files_become_a_bundle(
+    tmp_path: Path, resnet: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(VGGish):
+        """Its last layer alone: half a gigabyte of weights would say no more."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.features, self.embeddings = torch.nn.Sequential(), self.embeddings[4:5]
+
+    monkeypatch.setattr(bundles, "VGGish", Small)
+    monkeypatch.setitem(bundles._AUDIO_ENCODERS, "vggish", Small)
+    torch.save(resnet, tmp_path / "net.pth")
+    torch.save(Small().state_dict(), tmp_path / "vggish.pth")
+    sha256 = import_bundle(tmp_path / "out", tmp_path / "net.pth", tmp_path / "vggish.pth", "resnet50", "s4")
+    loaded = load_bundle(tmp_path / "out")
+    assert loaded.weights_sha256 == sha256
+    assert (loaded.config.alignment, loaded.config.audio_encoder) == ("official", "vggish")
+    assert torch.equal(loaded.net.head[4].weight, resnet["output_conv.4.weight"])
+    card, config = read_card(tmp_path / "out")
+    assert "net.pth" in card
+    assert config == loaded.config
+    with pytest.raises(CheckpointMismatch, match="is not VGGish"):
+        import_bundle(tmp_path / "out", tmp_path / "net.pth", tmp_path / "net.pth", "resnet50", "s4")
+
+
+def test_a_loaded_net_can_be_trained_further(folder: Path) -> None:
+    net = load_bundle(folder).net.train()
+    net(normal("frames", (1, 2, 3, 64, 64)), uniform("audio", (1, 2, 128))).logits.mean().backward()
+    assert all(p.grad is not None for p in net.parameters())
