@@ -1,13 +1,21 @@
-"""Fixtures for every test: a real S3 server where one is asked for."""
+"""Fixtures for every test: the demo clips, and a real S3 server where one is asked for."""
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import avs_core
 from tests import s3_server as seaweed
 
 _BUCKETS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def demo_clips() -> list[Path]:
+    """The clips that ship with the package, sorted by name."""
+    return sorted((Path(avs_core.__file__).parent / "builtin/demo").glob("*.mp4"))
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +26,15 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Se
 
 
 @pytest.fixture
-def s3_bucket(s3_server: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URI of an empty bucket, with the environment that opens it."""
-    for name, value in s3_server.environment.items():
+def s3(s3_server: seaweed.S3Server) -> seaweed.S3Server:
+    """That server with an empty bucket; its `environment` is for child processes."""
+    return s3_server.with_bucket(f"bucket-{next(_BUCKETS)}")
+
+
+@pytest.fixture
+def s3_bucket(s3: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of an empty bucket that this process can open: its environment is set."""
+    for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
-    return s3_server.make_bucket(f"bucket-{next(_BUCKETS)}")
+    return s3.uri

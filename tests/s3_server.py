@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 from botocore.config import Config
@@ -22,9 +23,15 @@ KEY, SECRET = "test-key", "test-secret-that-must-not-leak"
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where it listens, and the credentials it takes."""
+    """Where it listens, a bucket on it, and the credentials it takes."""
 
     endpoint: str
+    bucket: str = "ready"
+
+    @property
+    def uri(self) -> str:
+        """The bucket's."""
+        return f"s3://{self.bucket}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -34,16 +41,21 @@ class S3Server:
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def make_bucket(self, name: str) -> str:
-        """Create a bucket; returns its URI."""
+    def with_bucket(self, name: str) -> "S3Server":
+        """The same server with a new bucket."""
         with _client(self.endpoint) as client:
             client.create_bucket(Bucket=name)
-        return f"s3://{name}"
+        return replace(self, bucket=name)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put an object into the bucket, not by the code under test."""
+        with _client(self.endpoint) as client:
+            client.put_object(Bucket=self.bucket, Key=key, Body=data)
 
 
 @contextlib.contextmanager
@@ -108,7 +120,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _client(endpoint: str) -> Iterator[object]:
+def _client(endpoint: str) -> Iterator[Any]:
     client = botocore.session.Session().create_client(
         "s3",
         endpoint_url=endpoint,
@@ -128,7 +140,7 @@ def _wait(server: S3Server, process: "subprocess.Popen[bytes]", log: Path) -> No
     deadline = time.monotonic() + START_S
     while True:
         try:
-            server.make_bucket("ready")
+            server.with_bucket(server.bucket)
         except (BotoCoreError, ClientError):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-4000:]}") from None
