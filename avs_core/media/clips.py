@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 from jaxtyping import Int64
 
 from avs_core.clip import AUDIO_RATE, Clip, Unit
-from avs_core.errors import CorruptMedia, NoAudioStream
+from avs_core.errors import CorruptMedia, NoAudioStream, TruncatedMedia
 from avs_core.media.config import DecodeConfig
 from avs_core.media.picture import Painter
 from avs_core.media.probe import Survey, survey
@@ -112,7 +112,8 @@ class _Feed:
         self.sound: Soundtrack | None = None
         if audio:
             zero_s = found.zero * found.tick
-            self.sound = Soundtrack(audio, zero_s, job.audio_start_s, float(job.unit.stop_s), found.info.duration_s)
+            interval = job.audio_start_s, float(job.unit.stop_s)
+            self.sound = Soundtrack(audio, zero_s, interval, found.info.duration_s, found.lead)
         self._packets: Iterator[AnyPacket] = iter(())
         self._from_start = False
         self.preceding = -1
@@ -229,10 +230,14 @@ def _clip(job: _Job, pictures: Pictures, sound: Soundtrack | None, preceding: in
 
 
 def _check_errors(job: _Job, pictures: Pictures, sound: Soundtrack | None) -> None:
+    """Raises TruncatedMedia if only the file's end is broken, CorruptMedia if anything else is."""
     failed = {"picture": pictures.errors, "sound": sound.errors if sound else 0}
-    if any(failed.values()):
-        raise CorruptMedia(
-            f"every packet of a file must be decodable; in [{job.unit.start_s}, {job.unit.stop_s}) s of "
-            f"{job.unit.video.uri} {failed['picture']} of the picture and {failed['sound']} of the sound are not: "
-            f"fetch it again, or convert it"
-        )
+    if not any(failed.values()):
+        return
+    where = f"[{job.unit.start_s}, {job.unit.stop_s}) s of {job.unit.video.uri}"
+    if failed["picture"] <= pictures.failed_last and failed["sound"] <= (sound.failed_last if sound else 0):
+        raise TruncatedMedia(f"a file must end with a whole packet; {where} ends within one: fetch it again")
+    raise CorruptMedia(
+        f"every packet of a file must be decodable; in {where} {failed['picture']} of the picture and "
+        f"{failed['sound']} of the sound are not: fetch it again, or convert it"
+    )

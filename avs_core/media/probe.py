@@ -12,9 +12,10 @@ from itertools import islice
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.stream import VideoStream
 
-from avs_core.errors import CorruptMedia, MediaTooLarge, NoVideoStream, TruncatedMedia
+from avs_core.errors import CorruptMedia, MediaTooLarge, NoVideoStream, TruncatedMedia, UnreadableMedia
 from avs_core.media.picture import displayed_size, turn_of
 from avs_core.media.sampling import seconds_of
 from avs_core.media.source import AnyPacket, Beat, ignore_beat, open_media, packets, prepare
@@ -22,14 +23,20 @@ from avs_core.media.source import AnyPacket, Beat, ignore_beat, open_media, pack
 TAIL_S = 3
 """The last packets are looked for this many seconds before the header's end."""
 
-END_TOLERANCE_S = 1.0
-"""A file that ends this much before its header's end is truncated; muxers round, and count an edit list's cut."""
+END_TOLERANCE_S = 0.5
+"""A file that ends this much before its header's end is truncated; muxers round."""
 
-HEADER_SHARE = 0.02
-"""… or this share of the duration, whichever is more: a long recording's header is an estimate."""
+KNOWS_END = ("matroska", "mp4", "avi")
+"""Containers whose header tells their duration; ffmpeg estimates it for the others from what is there."""
+
+TS_PACKETS = (188, 192, 204)
+"""Bytes of a packet of an MPEG transport stream, without and with its two kinds of extra bytes."""
 
 AVI_FRAMES = 64
 """How many packets are decoded to learn whether the PTS of an AVI can be trusted."""
+
+FIRST_SOUNDS = 16
+"""Packets of sound of which one must give a frame."""
 
 LAST_ENTRIES = 256
 """How many of an index's last entries are compared with the file's size."""
@@ -71,6 +78,7 @@ class Survey:
 
     video, audio  indices of the streams; None without sound
     zero, last    PTS of the first and the last frame, in `tick` seconds
+    lead          samples of the first frame of sound, where the clock is too coarse to count them; else None
     step          ticks from one frame to the next where nothing better is known
     has_pts       the packets tell when their frames are shown; if not, frames go by their DTS
     """
@@ -81,6 +89,7 @@ class Survey:
     zero: int
     last: int
     tick: Fraction
+    lead: int | None
     step: int
     has_pts: bool
 
@@ -101,8 +110,9 @@ def survey(container: InputContainer, source: str, max_pixels: int, beat: Beat) 
     first = _first_frame(container, video, source, beat)
     _check_size(first.width, first.height, max_pixels, source)
     has_pts = "avi" not in container.format.name or _ascends(container, video, source, beat)
+    lead = _first_sound(container, audio, source, beat) if audio else None
     zero = (first.pts if has_pts else first.dts) or 0
-    end, last = _end_of(container, video, audio, _Tail(zero, has_pts), source, beat)
+    end, last = _end_of(container, video, _Tail(video, zero, has_pts), source, beat)
     duration_s = float((end - zero) * _tick(video))
     turn = turn_of(first)
     height, width = displayed_size(first, turn)
@@ -122,13 +132,18 @@ def survey(container: InputContainer, source: str, max_pixels: int, beat: Beat) 
         audio_rate=context.sample_rate if context else None,
         audio_channels=context.layout.nb_channels if context else None,
     )
-    return Survey(info, video.index, audio.index if audio else None, zero, last, _tick(video), _step(video), has_pts)
+    return Survey(
+        info, video.index, audio.index if audio else None, zero, last, _tick(video), lead, _step(video), has_pts
+    )
 
 
 def _video_stream(container: InputContainer, source: str) -> VideoStream:
     """The largest moving picture, as ffmpeg chooses; cover art is none."""
     still = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & still]
+    if streams and not any(map(_has_decoder, streams)):
+        raise UnreadableMedia(f"a video's codec must be known to ffmpeg; that of {source} is not: convert it")
+    streams = list(filter(_has_decoder, streams))
     if not streams:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
         raise NoVideoStream(f"a video needs a video stream; {source} has only: {kinds}; leave it out of the input")
@@ -146,9 +161,14 @@ def _video_stream(container: InputContainer, source: str) -> VideoStream:
     return chosen
 
 
+def _has_decoder(stream: Stream) -> bool:
+    """PyAV leaves the context out where there is none, which its stubs do not say."""
+    return getattr(stream, "codec_context", None) is not None
+
+
 def _audio_stream(container: InputContainer) -> AudioStream | None:
     """The stream with most channels, the default one first, as ffmpeg chooses; None if none can be decoded."""
-    streams = [stream for stream in container.streams.audio if stream.codec_context.sample_rate]
+    streams = [s for s in container.streams.audio if _has_decoder(s) and s.codec_context.sample_rate]
 
     def worth(stream: AudioStream) -> int:
         default = bool(stream.disposition & av.stream.Disposition.default)
@@ -166,7 +186,12 @@ def _check_size(width: int, height: int, max_pixels: int, source: str) -> None:
 
 
 def _check_index(container: InputContainer, video: VideoStream, source: str) -> None:
-    """MP4's index tells where each frame lies: a file that ends before them was cut off."""
+    """MP4's index tells where each frame lies, and a transport stream has whole packets: was the file cut off?"""
+    if container.format.name == "mpegts" and all(container.size % length for length in TS_PACKETS):
+        raise TruncatedMedia(
+            f"a transport stream must end with a whole packet of 188, 192 or 204 bytes; {source} has "
+            f"{container.size} bytes: fetch it again"
+        )
     if "mp4" not in container.format.name or not len(video.index_entries):
         return
     entries = video.index_entries
@@ -210,10 +235,25 @@ def _ascends(container: InputContainer, video: VideoStream, source: str, beat: B
     return True
 
 
+def _first_sound(container: InputContainer, audio: AudioStream, source: str, beat: Beat) -> int | None:
+    """Samples of the first frame of sound, if the container's clock ticks more slowly than the samples (Matroska)."""
+    if audio.time_base is None or audio.time_base * audio.codec_context.sample_rate <= 1:
+        return None
+    container.seek(container.start_time or 0)
+    for packet in islice(packets(container, (audio,), source, beat), FIRST_SOUNDS):
+        try:
+            for frame in audio.codec_context.decode(packet if packet.size else None):
+                return frame.samples
+        except av.FFmpegError:
+            return None
+    return None
+
+
 class _Tail:
     """What the last packets tell. `last` is when the last frame is shown, on the clock that starts at `zero`."""
 
-    def __init__(self, zero: int, has_pts: bool) -> None:
+    def __init__(self, video: VideoStream, zero: int, has_pts: bool) -> None:
+        self._video = video.index
         self.zero = zero
         self._has_pts = has_pts
         self.last: int | None = None
@@ -227,8 +267,8 @@ class _Tail:
             if packet.pts is None or packet.is_discard:
                 continue
             self.end_s = max(self.end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            self.damaged = packet.is_corrupt
-            if isinstance(packet.stream, VideoStream):
+            self.damaged = packet.is_corrupt or (self.damaged and packet.stream.type not in ("video", "audio"))
+            if packet.stream_index == self._video:
                 shown = self._shown(packet)
                 if self.last is None or shown > self.last:
                     self.last, self.last_duration = shown, packet.duration or 0
@@ -239,18 +279,15 @@ class _Tail:
         return self.zero + packet.dts - (packet.stream.start_time or 0)
 
 
-def _end_of(
-    container: InputContainer, video: VideoStream, audio: AudioStream | None, tail: _Tail, source: str, beat: Beat
-) -> tuple[int, int]:
+def _end_of(container: InputContainer, video: VideoStream, tail: _Tail, source: str, beat: Beat) -> tuple[int, int]:
     """(end, last PTS) of the picture in its time base. Raises TruncatedMedia, CorruptMedia."""
-    streams = (video, audio) if audio else (video,)
     if container.duration:
         start = container.start_time or 0
         container.seek(max(start, start + container.duration - TAIL_S * av.time_base))
-        tail.read(packets(container, streams, source, beat))
+        tail.read(packets(container, (), source, beat))
     if tail.last is None:
         container.seek(container.start_time or 0)
-        tail.read(packets(container, streams, source, beat))
+        tail.read(packets(container, (), source, beat))
     _check_end(container, tail, source)
     last = max(tail.last or 0, tail.zero)
     return last + (tail.last_duration or _step(video)), last
@@ -259,8 +296,8 @@ def _end_of(
 def _check_end(container: InputContainer, tail: _Tail, source: str) -> None:
     """Compare where the packets end with where the header says."""
     promised_s = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
-    missing_s = promised_s - tail.end_s
-    if missing_s > max(END_TOLERANCE_S, HEADER_SHARE * promised_s) or tail.damaged:
+    knows = any(name in container.format.name for name in KNOWS_END)
+    if (knows and promised_s - tail.end_s > END_TOLERANCE_S) or tail.damaged:
         raise TruncatedMedia(
             f"a file must last as long as its header says; {source} ends at {tail.end_s:.3f} s of {promised_s:.3f} s"
             f"{', within a packet' if tail.damaged else ''}: fetch it again"

@@ -41,6 +41,7 @@ class Pictures:
     pts      (n,) in the stream's ticks
     seen     PTS of the packets read, without those that are never shown; times of frames where there are no PTS
     errors   packets or frames that could not be decoded after the first good one; `leading`: before it
+    failed_last  the last packet was such a one
     sizes    every (height, width) that a decoded frame had
     """
 
@@ -49,6 +50,7 @@ class Pictures:
     seen: list[int] = field(default_factory=list)
     errors: int = 0
     leading: int = 0
+    failed_last: bool = False
     sizes: set[tuple[int, int]] = field(default_factory=set)
 
     def put(self, at: int, frame: VideoFrame, pts: int, painter: Painter) -> None:
@@ -221,25 +223,18 @@ def _all_frames(
     context.skip_frame = "DEFAULT"
     last: int | None = None
 
-    def failed() -> None:
-        if last is None:
-            pictures.leading += 1
-        else:
-            pictures.errors += 1
-
     for packet in _and_end(packets):
         if packet and packet.pts is not None and not packet.is_discard and not clock.by_dts:
             pictures.seen.append(packet.pts)
-        if packet and packet.is_corrupt:
-            failed()
         try:
             decoded = context.decode(packet)
+            broken = any(frame.is_corrupt for frame in decoded) or bool(packet and packet.is_corrupt)
         except av.FFmpegError:
-            failed()
-            continue
+            decoded, broken = [], True
+        pictures.leading += broken and last is None
+        pictures.errors += broken and last is not None
+        pictures.failed_last = broken or (pictures.failed_last and packet is None)
         for frame in decoded:
-            if frame.is_corrupt:
-                failed()
             pictures.sizes.add((frame.height, frame.width))
             last = clock(frame)
             if clock.by_dts:

@@ -75,10 +75,10 @@ def resample(samples: Float32[np.ndarray, " n"], rate: int) -> Float32[np.ndarra
 class _Stretch:
     """Sound without a gap at one rate. Positions count input samples from the stream's own start."""
 
-    def __init__(self, rate: int, coarse: bool) -> None:
-        """`coarse`: the container's clock ticks more slowly than samples do (Matroska: 1 ms)."""
+    def __init__(self, rate: int, lead: int | None) -> None:
+        """`lead`: samples of the file's first frame, where the clock ticks more slowly than samples do; else None."""
         self.rate = rate
-        self._coarse = coarse
+        self._lead = lead
         self._parts: list[Float32[np.ndarray, " n"]] = []
         self._starts: list[float] = []
         self._length = 0
@@ -97,15 +97,15 @@ class _Stretch:
     def start(self) -> int:
         """Where the stretch begins. Rounded timestamps scatter evenly around the truth: its middle is the best guess.
 
-        The first frame may be trimmed and then has a timestamp of its own, so the others count. Where frames
-        of one size have scattered timestamps, they lie on multiples of it, which makes the guess exact.
+        The first frame may be trimmed and then has a timestamp of its own, so the others count. Frames of one size
+        follow the file's first frame at multiples of it, which makes the guess exact.
         """
         others = self._starts[1:] or self._starts
         middle = (min(others) + max(others)) / 2
         sizes = {len(part) for part in self._parts[1:-1]}
-        if self._coarse and len(sizes) == 1 and max(others) - min(others) > 1:
-            size, trimmed = sizes.pop(), len(self._parts[0])
-            snapped = round((middle + trimmed) / size) * size - trimmed
+        if self._lead is not None and len(sizes) == 1:
+            size, first = sizes.pop(), len(self._parts[0])
+            snapped = round((middle + first - self._lead) / size) * size + self._lead - first
             if abs(snapped - middle) <= SNAP_S * self.rate:
                 return snapped
         return round(middle)
@@ -121,15 +121,21 @@ class _Stretch:
 class Soundtrack:
     """Collects the packets of one interval and gives its waveform."""
 
-    def __init__(self, stream: AudioStream, zero_s: Fraction, start_s: float, stop_s: float, duration_s: float) -> None:
-        """Sound for [start_s, stop_s) of the video clock, whose zero is `zero_s` of the container's."""
+    def __init__(
+        self, stream: AudioStream, zero_s: Fraction, interval: tuple[float, float], duration_s: float, lead: int | None
+    ) -> None:
+        """Sound for an interval of the video clock, whose zero is `zero_s` of the container's.
+
+        `lead`: samples of the file's first frame of sound, if the container's clock is too coarse to count samples.
+        """
         self._zero_s = zero_s
-        self._interval = start_s, stop_s
+        self._interval, self._lead = interval, lead
         self._duration_s = duration_s
         self._tick = stream.time_base or Fraction(1, av.time_base)
         self._origin_s = (stream.start_time or 0) * self._tick - zero_s
         self._stretches: list[_Stretch] = []
         self.errors = 0
+        self.failed_last = False
         self.heard = False
         self.done = False
 
@@ -146,8 +152,10 @@ class Soundtrack:
             for frame in packet.decode():
                 if isinstance(frame, AudioFrame) and frame.samples:
                     self._take(frame)
+            self.failed_last = self.failed_last and not packet.size
         except av.FFmpegError:
             self.errors += self.heard
+            self.failed_last = True
 
     def _take(self, frame: AudioFrame) -> None:
         last = self._stretches[-1] if self._stretches else None
@@ -159,7 +167,7 @@ class Soundtrack:
             self.done = at_s > self._interval[1] + PREROLL_S
         self.heard = True
         if last is None or last.rate != rate or abs(position - last.end) > GAP_S * rate:
-            last = _Stretch(rate, coarse=self._tick * rate > 1)
+            last = _Stretch(rate, self._lead)
             self._stretches.append(last)
         last.add(to_mono(frame), position)
 

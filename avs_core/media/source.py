@@ -86,7 +86,10 @@ def prepare(video: VideoStream, max_pixels: int) -> None:
 def packets(
     container: InputContainer, streams: tuple[VideoStream | AudioStream, ...], source: str, beat: Beat
 ) -> Iterator[AnyPacket]:
-    """Packets to the end of the file; those that flush the decoders come last. Raises CorruptMedia."""
+    """Packets of these streams (none: of all) to the end of the file; those that flush the decoders come last.
+
+    Raises CorruptMedia.
+    """
     try:
         for packet in container.demux(*streams):
             beat()
