@@ -1,7 +1,10 @@
 import glob as stdlib_glob
+import json
 import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +27,7 @@ from avs_core.errors import (
     OutcomeUnknown,
     StorageError,
 )
-from tests.s3_server import SECRET
+from tests.s3_server import KEY, SECRET, S3Server
 
 WRITERS = 8
 
@@ -452,3 +455,18 @@ def test_a_child_process_has_its_own_connection(s3_bucket: str, method: str) -> 
     child.join(60)
     assert child.exitcode == 0
     assert storage.read_bytes(f"{uri}-child") == b"x"
+
+
+@pytest.mark.integration
+def test_fsspecs_own_configuration_serves_too(s3: S3Server) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    options = {"endpoint_url": s3.endpoint, "key": KEY, "secret": SECRET}
+    look = f"from avs_core import storage as s; s.put_if_absent('{s3.uri}/k', b'1'); print(s.read_bytes('{s3.uri}/k'))"
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        env=environment | {"FSSPEC_S3": json.dumps(options)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "b'1'\n"
