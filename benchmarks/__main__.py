@@ -17,6 +17,8 @@ from benchmarks.measure import Row
 BENCHMARKS = {
     "tpavi": "benchmarks.tpavi",
     "pvt": "benchmarks.pvt",
+    "decode": "benchmarks.decode",
+    "job": "benchmarks.job",
 }
 """Name → module with `run() -> list[Row]`. Imported only when asked for: some need what others don't."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,16 +59,12 @@ def _sounding(archive: str, run: str | None) -> pa.Table:
     return rows.group_by("video_uri").aggregate([([], "count_all"), ("share", "mean"), ("score", "mean")])
 
 
-def _finding(uri: str, looked: dict[str, object] | None, heard: dict[str, object] | None, dead: str | None) -> Finding:
+def _finding(uri: str, looked: dict[str, Any] | None, heard: dict[str, Any] | None, dead: str | None) -> Finding:
     return Finding(
         uri=uri,
-        frames=_number(looked, "count_all", int),
-        sounding=_number(heard, "count_all", int),
-        area_share=_number(heard, "share_mean", float),
-        score=_number(heard, "score_mean", float),
-        note=dead or str((looked or {}).get("flags_max", "")),
+        frames=looked["count_all"] if looked else 0,
+        sounding=heard["count_all"] if heard else 0,
+        area_share=heard["share_mean"] if heard else 0.0,
+        score=heard["score_mean"] if heard else 0.0,
+        note=dead or (looked["flags_max"] if looked else ""),
     )
-
-
-def _number(row: dict[str, object] | None, name: str, kind: type) -> float:
-    return kind(row[name]) if row else kind(0)

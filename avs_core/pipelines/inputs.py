@@ -11,9 +11,8 @@ from avs_core import storage
 from avs_core.clip import VideoRef
 from avs_core.errors import AccessDenied, InputError, NotFound
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split(),
-)
+_SUFFIXES = ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
+VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 """What a directory listing takes for a video; a file named by itself, a glob or a manifest may have any name."""
 
 MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet")
@@ -104,6 +103,4 @@ def _suffix(uri: str) -> str:
 
 
 def _ref(found: storage.ObjectInfo) -> VideoRef:
-    return VideoRef(
-        uri=found.uri, size=found.size, fingerprint=found.fingerprint, modified_us=found.modified_us
-    )
+    return VideoRef(uri=found.uri, size=found.size, fingerprint=found.fingerprint, modified_us=found.modified_us)

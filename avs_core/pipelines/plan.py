@@ -51,10 +51,7 @@ def cut(video: VideoRef, seconds: int, unit_s: int) -> list[Unit]:
     if unit_s < WINDOW_S or unit_s % WINDOW_S:
         raise ConfigError(f"a unit's length must be a positive multiple of {WINDOW_S} s, got {unit_s} s")
     starts = range(0, seconds, unit_s)
-    return [
-        Unit(video, start, min(start + unit_s, seconds), index, len(starts))
-        for index, start in enumerate(starts)
-    ]
+    return [Unit(video, start, min(start + unit_s, seconds), index, len(starts)) for index, start in enumerate(starts)]
 
 
 def unprobed(video: VideoRef) -> Unit:

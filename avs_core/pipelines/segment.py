@@ -6,7 +6,7 @@ terminal and the tracker. The driver holds no pixels and no masks: rows of a few
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,13 +21,11 @@ from avs_core.errors import TooManyDeadLetters
 from avs_core.models.bundle import BundleConfig
 from avs_core.pipelines import wire
 from avs_core.pipelines.cluster import connected, size_pools
-from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.plan import make_plan, missing_units, unprobed
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import (
     DEAD,
-    FAILED,
     OK,
     CommitUnit,
     DecodeUnit,
@@ -133,16 +131,14 @@ def frame_size(record: RunRecord) -> int:
 
 
 def segment(
-    inputs: Iterable[str], config: SegmentConfig, record: RunRecord, tracker: Tracker, progress: Progress
+    videos: Sequence[VideoRef], config: SegmentConfig, record: RunRecord, tracker: Tracker, progress: Progress
 ) -> SegmentResult:
-    """Segment what the archive does not hold yet of the videos that the inputs name.
+    """Segment what the archive does not hold yet of the videos.
 
     Safe to kill at any moment and to run again; two at once do not harm each other. Raises `UsageError` for
-    inputs or settings that can't be, `CommitConflict` and `StorageError` when the archive can't be written, and
-    `TooManyDeadLetters` at the end when more than `max_dead_share` of the videos are dead.
+    settings that can't be, `CommitConflict` and `StorageError` when the archive can't be written.
     """
     started = time.monotonic()
-    videos = find_videos(inputs)
     writer = ArchiveWriter(config.archive, record)
     writer.open_run()
     plan = make_plan(videos, ledger := load_ledger(config.archive, writer.run_key))
@@ -154,19 +150,20 @@ def segment(
             _run(rows, config, record, totals, tracker, progress)
     result = _result(config, writer.run_key, videos, totals, time.monotonic() - started)
     tracker.log_metrics({**totals.metrics(), "seconds": result.seconds, "dead_videos": result.dead}, step=totals.rows)
-    _check_dead_share(result, config.max_dead_share)
     return result
 
 
-def _probe(
-    videos: Sequence[VideoRef], ledger: Ledger, config: SegmentConfig, record: RunRecord
-) -> list[Row]:
+def _probe(videos: Sequence[VideoRef], ledger: Ledger, config: SegmentConfig, record: RunRecord) -> list[Row]:
     """A row for every unit that is missing, and one for every video that can't be probed."""
     pools = size_pools(len(videos), "cpu", config.decoders, None)
     probe = _chain(
         _dataset([new_row(unprobed(video)) for video in videos]),
         ProbeVideo,
-        {"config": config.decode_config(frame_size(record)), "limits": config.decode_limits(), "unit_s": config.unit_length_s},
+        {
+            "config": config.decode_config(frame_size(record)),
+            "limits": config.decode_limits(),
+            "unit_s": config.unit_length_s,
+        },
         ActorPoolStrategy(size=pools.decoders),
         num_cpus=0.5,
     )
@@ -185,7 +182,9 @@ def _run(
 ) -> None:
     """Bring every row to its end, and tell of each as it comes."""
     units = [wire.unit_from_text(row["unit"]) for row in rows if row["status"] == OK]
-    with progress.over(videos=len({row["unit_id"][:16] for row in rows}), seconds=sum(u.stop_s - u.start_s for u in units)):
+    with progress.over(
+        videos=len({row["unit_id"][:16] for row in rows}), seconds=sum(u.stop_s - u.start_s for u in units)
+    ):
         for row in _pipeline(rows, config, record).iter_rows():
             unit = totals.add(row)
             progress.update(videos=len(totals.videos), seconds=totals.video_seconds, dead=len(totals.dead))
@@ -196,7 +195,11 @@ def _run(
 def _pipeline(rows: list[Row], config: SegmentConfig, record: RunRecord) -> Dataset:
     pools = size_pools(len(rows), config.device, config.decoders, config.segmenters)
     decode = {"config": config.decode_config(frame_size(record)), "limits": config.decode_limits()}
-    model = {"model": config.model, "device": "cuda" if pools.gpus_per_segmenter else "cpu", "threshold": config.threshold}
+    model = {
+        "model": config.model,
+        "device": "cuda" if pools.gpus_per_segmenter else "cpu",
+        "threshold": config.threshold,
+    }
     commit = {"archive": config.archive, "record": record}
     dataset = _dataset(rows)
     dataset = _chain(dataset, DecodeUnit, decode, ActorPoolStrategy(size=pools.decoders), num_cpus=0.5)
@@ -216,15 +219,18 @@ def _dataset(rows: list[Row]) -> Dataset:
     return ray.data.from_items(rows, override_num_blocks=len(rows))
 
 
-def _chain(dataset: Dataset, stage: type, arguments: dict[str, Any], compute: ActorPoolStrategy, **resources: float) -> Dataset:
+def _chain(
+    dataset: Dataset, stage: type, arguments: dict[str, Any], compute: ActorPoolStrategy, **resources: float
+) -> Dataset:
     """Append a stage: one row in, one row out, bounded retries."""
+    wanted: dict[str, Any] = {name: value for name, value in resources.items() if value}
     return dataset.map(
         stage,
         fn_constructor_kwargs=arguments,
         compute=compute,
         max_restarts=MAX_RETRIES,
         max_task_retries=MAX_RETRIES,
-        **{name: value for name, value in resources.items() if value},
+        **wanted,
     )
 
 
@@ -246,7 +252,8 @@ def _result(
     )
 
 
-def _check_dead_share(result: SegmentResult, limit: float) -> None:
+def check_dead_share(result: SegmentResult, limit: float) -> None:
+    """Raises `TooManyDeadLetters` when more than `limit` of the job's videos are dead."""
     share = result.dead / result.videos
     if share > limit:
         raise TooManyDeadLetters(

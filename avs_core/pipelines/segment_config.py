@@ -16,16 +16,22 @@ class SegmentConfig(BaseModel):
     archive: str = Field(description="Where the mask archive is, or will be: a folder or s3://bucket/prefix.")
     model: str = Field("tpavi-light", description="A built-in bundle's name, a bundle folder, or models:/name@alias.")
     rate: int = Field(1, ge=1, le=60, description="Frames looked at per second of video.")
-    mask_size: tuple[int, int] | None = Field(None, description="Height and width of the masks [default: the source's].")
+    mask_size: tuple[int, int] | None = Field(
+        None, description="Height and width of the masks [default: the source's]."
+    )
     threshold: float | None = Field(None, gt=0, lt=1, description="Mask probability threshold [default: the bundle's].")
     audio: Literal["silence", "dead"] = Field("silence", description="What a video without sound is taken for.")
     decoder: Literal["auto", "pyav", "decord"] = Field("auto", description="Decoding backend.")
-    unit_s: int = Field(300, ge=WINDOW_S, multiple_of=WINDOW_S, description="Longest piece of a video one worker takes, s, at rate 1.")
+    unit_s: int = Field(
+        300, ge=WINDOW_S, multiple_of=WINDOW_S, description="Longest piece of a video one worker takes, s, at rate 1."
+    )
     decode_wall_s: float = Field(600.0, gt=0, description="Decoding a unit may take this long, s.")
     decode_stall_s: float = Field(60.0, gt=0, description="Decoding may stand still this long, s.")
     decode_memory_mb: int = Field(4096, ge=256, description="Memory of a decoding process, MB.")
     max_pixels: int = Field(8192 * 4320, ge=1, description="Largest frame that is decoded, pixels.")
-    max_dead_share: float = Field(1.0, ge=0, le=1, description="The job fails when more of its videos than this are dead.")
+    max_dead_share: float = Field(
+        1.0, ge=0, le=1, description="The job fails when more of its videos than this are dead."
+    )
     address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else a Ray of its own].")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
     decoders: int | None = Field(None, ge=1, description="Decoding actors [default: from the cluster's size].")

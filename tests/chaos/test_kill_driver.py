@@ -14,12 +14,23 @@ import pytest
 from avs_core.archive.verify import archive_digest, verify
 
 SEED = 20260
+QUIETLY = ("--json", "--no-tracking", "--no-report")
 
 
 def start(inputs: Path, archive: Path) -> "subprocess.Popen[str]":
     """The job in a session of its own, so that only the driver gets the signal."""
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.segment", str(inputs), "--archive", str(archive), "--json", "--no-tracking", "--no-report"],
+        [
+            sys.executable,
+            "-m",
+            "jobs.segment",
+            str(inputs),
+            "--archive",
+            str(archive),
+            "--json",
+            "--no-tracking",
+            "--no-report",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

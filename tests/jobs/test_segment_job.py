@@ -9,9 +9,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from avs_core import masks
+from avs_core import masks, storage
 from avs_core.archive.read import committed_files, dead_letters, open_archive, open_frames
 from avs_core.archive.verify import archive_digest, verify
+from tests.s3_server import S3Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -78,27 +79,44 @@ def test_good_videos_are_segmented_and_bad_ones_are_dead_letters(videos: Path, t
 
 
 def test_s3_on_both_ends_and_no_secret_anywhere(
-    videos: Path, tmp_path: Path, s3: "S3Server", monkeypatch: pytest.MonkeyPatch
+    videos: Path, tmp_path: Path, s3_server: S3Server, s3_bucket: str
 ) -> None:
     for path in sorted(videos.glob("good*.mp4")):
-        s3.put(f"in/{path.name}", path.read_bytes())
-    archive = f"s3://{s3.bucket}/archive"
-    done = avs("segment", f"s3://{s3.bucket}/in/", "--archive", archive, "--json", cwd=tmp_path, environment=s3.environment)
+        storage.write_bytes(f"{s3_bucket}/in/{path.name}", path.read_bytes())
+    archive = f"{s3_bucket}/archive"
+    done = avs("segment", f"{s3_bucket}/in/", "--archive", archive, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    local = avs("segment", f"{videos}/good*", "--archive", str(tmp_path / "local"), "--json", "--no-report", cwd=tmp_path)
+    here = str(tmp_path / "here")
+    local = avs("segment", f"{videos}/good*", "--archive", here, "--json", "--no-report", cwd=tmp_path)
     assert local.returncode == 0, local.stderr
-    assert last_line(done)["instances"] == last_line(local)["instances"]
-    secret = s3.environment["AWS_SECRET_ACCESS_KEY"]
+    columns = ["frame_time_us", "object_id", "counts"]
+    assert open_archive(archive).to_table(columns=columns).equals(open_archive(here).to_table(columns=columns))
+    assert avs("verify", archive, cwd=tmp_path).returncode == 0
+
+    secret = s3_server.environment["AWS_SECRET_ACCESS_KEY"]
     assert secret not in done.stdout + done.stderr
-    for path in tmp_path.rglob("*"):
-        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".db" for path in kept)
+    assert any(path.suffix == ".html" for path in kept)
+    assert not [path for path in kept if secret.encode() in path.read_bytes()]
+    objects = list(storage.list_files(archive))
+    assert objects
+    assert not [found.uri for found in objects if secret.encode() in storage.read_bytes(found.uri)]
 
 
 def test_two_frames_a_second_hold_the_frames_of_one(videos: Path, tmp_path: Path) -> None:
     clip = str(videos / "good0.mp4")
     for rate in (1, 2):
         done = avs(
-            "segment", clip, "--archive", str(tmp_path / f"r{rate}"), "--rate", str(rate), "--no-tracking", "--no-report", cwd=tmp_path
+            "segment",
+            clip,
+            "--archive",
+            str(tmp_path / f"r{rate}"),
+            "--rate",
+            str(rate),
+            "--no-tracking",
+            "--no-report",
+            cwd=tmp_path,
         )
         assert done.returncode == 0, done.stderr
     one, two = (

@@ -6,7 +6,7 @@ from avs_core.pipelines import wire
 
 
 def test_a_unit_survives_the_wire() -> None:
-    unit = Unit(VideoRef("s3://b/ü \"quoted\".mp4", 12, "etag-12", 34), 300, 417, 1, 2)
+    unit = Unit(VideoRef('s3://b/ü "quoted".mp4', 12, "etag-12", 34), 300, 417, 1, 2)
     assert wire.unit_from_text(wire.unit_to_text(unit)) == unit
 
 

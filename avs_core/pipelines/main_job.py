@@ -1,0 +1,144 @@
+"""The main job as a user runs it: segment, under a tracking run, with a page to look at in the end."""
+
+import json
+import logging
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from avs_core.archive.findings import Finding, findings
+from avs_core.archive.read import dead_letters
+from avs_core.archive.schema import RunRecord, run_key
+from avs_core.clip import Unit, VideoRef
+from avs_core.errors import MediaError, StorageError
+from avs_core.media.decode import GuardedDecoder
+from avs_core.models.bundle import load_bundle
+from avs_core.pipelines.inputs import find_videos
+from avs_core.pipelines.job_config import JobConfig
+from avs_core.pipelines.progress import Progress
+from avs_core.pipelines.segment import SegmentResult, check_dead_share, frame_size, run_record, segment
+from avs_core.pipelines.segment_config import SegmentConfig
+from avs_core.report.page import ReportFacts, VideoSection, section, write_page
+from avs_core.tracking import NullRun, Tracker, resolve_model, start_run
+
+LOG = logging.getLogger(__name__)
+
+PAGE_SECONDS = 60
+"""How much of a video the page decodes for its pictures."""
+
+
+@dataclass(frozen=True)
+class DoneJob:
+    """What a job did, and where to look at it. `page` and `run_url` are None where they were switched off."""
+
+    result: SegmentResult
+    findings: tuple[Finding, ...]
+    page: Path | None
+    run_url: str | None
+
+
+def run_main_job(inputs: Iterable[str], config: SegmentConfig, job: JobConfig) -> DoneJob:
+    """Segment what the inputs name; log the run; write the page. Raises what `segment` raises."""
+    inputs, out = list(inputs), Path(job.out)
+    videos = find_videos(inputs)
+    bundle = load_bundle(resolve_model(config.model))
+    record = run_record(config, bundle.config, bundle.weights_sha256)
+    with _tracked(job, out, config, record, inputs) as tracker:
+        result = segment(videos, config, record, tracker, Progress())
+        found = findings(config.archive, result.run_key, [video.uri for video in videos])
+        page = _page(videos, found, result, config, job, record) if job.report else None
+        _log_artefacts(tracker, config, result, page)
+    check_dead_share(result, config.max_dead_share)
+    return DoneJob(result, tuple(found), page, tracker.run_url)
+
+
+@contextmanager
+def _tracked(
+    job: JobConfig, out: Path, config: SegmentConfig, record: RunRecord, inputs: list[str]
+) -> Iterator[Tracker]:
+    """A tracking run around the block, which ends as the block ends."""
+    if not job.tracking:
+        yield NullRun()
+        return
+    tracker = start_run(job.experiment, f"segment {record.model}", out, job.tracking_uri)
+    tracker.set_tags(_provenance())
+    tracker.log_params({"segment": config.model_dump(mode="json"), "run_key": run_key(record), "inputs": inputs})
+    tracker.log_params({"record": record.model_dump(mode="json")})
+    try:
+        yield tracker
+    except KeyboardInterrupt:
+        tracker.finish("KILLED")
+        raise
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish("FINISHED")
+
+
+def _provenance() -> dict[str, str]:
+    """Which code ran on what: for the tracking run, never for the archive."""
+    here = Path(__file__).parent
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    versions = {name: version(name) for name in ("torch", "ray", "av", "pyarrow", "timm")}
+    return {"git_commit": git.stdout.strip() or "unknown", "python": platform.python_version(), **versions}
+
+
+def _page(
+    videos: Sequence[VideoRef],
+    found: Sequence[Finding],
+    result: SegmentResult,
+    config: SegmentConfig,
+    job: JobConfig,
+    record: RunRecord,
+) -> Path:
+    """The page of the first videos that were looked at."""
+    done = {finding.uri for finding in found if finding.frames}
+    shown = [video for video in videos if video.uri in done][: job.report_videos]
+    facts = ReportFacts(
+        title="What sounds",
+        archive=result.archive,
+        run_key=result.run_key,
+        model=record.model,
+        weights_sha256=record.weights_sha256,
+        videos=result.videos,
+        video_seconds=result.video_seconds,
+        frames=result.frames,
+        instances=result.instances,
+        dead=result.dead,
+        seconds=result.seconds,
+        settings=config.model_dump(mode="json"),
+        videos_left_out=len(done) - len(shown),
+    )
+    path = Path(job.out) / f"report-{result.run_key}.html"
+    letters = dead_letters(config.archive, result.run_key)
+    write_page(path, facts, _sections(shown, config, record, result.run_key), found, letters)
+    return path
+
+
+def _sections(shown: Sequence[VideoRef], config: SegmentConfig, record: RunRecord, key: str) -> list[VideoSection]:
+    """Decode the first seconds of each video once more, for its pictures."""
+    sections = []
+    with GuardedDecoder(config.decode_config(frame_size(record)), config.decode_limits()) as decoder:
+        for video in shown:
+            try:
+                seconds = min(decoder.probe(video.uri).seconds, PAGE_SECONDS)
+                clip = decoder.decode(Unit(video, 0, seconds))
+            except (MediaError, StorageError) as fault:
+                LOG.warning("no pictures on the page of %s: %s", video.uri, fault)
+                continue
+            sections.append(section(config.archive, key, video.uri, clip, 0))
+    return sections
+
+
+def _log_artefacts(tracker: Tracker, config: SegmentConfig, result: SegmentResult, page: Path | None) -> None:
+    if page is not None:
+        tracker.log_file(page, "report.html")
+    letters = dead_letters(config.archive, result.run_key)
+    tracker.log_text(json.dumps(letters.to_pylist(), indent=1), "dead_letters.json")
+    counts = Counter(letters.column("error_class").to_pylist())
+    tracker.log_metrics({f"dead.{name}": count for name, count in counts.items()}, step=0)
