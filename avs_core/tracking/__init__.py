@@ -1,0 +1,27 @@
+"""MLflow behind a few functions, and a run that goes nowhere.
+
+run           what a job calls: `start_run`, `Tracker`, `NullRun`
+registry      bundles as registered models: `resolve_model`, `register_bundle`
+redaction     what must not leave the process is taken out of everything that is logged
+outbox        the queue between the job and a server that may be away
+mlflow_store  the calls of MLflow
+manners       how MLflow behaves in our process
+
+MLflow is imported when a run starts, not before: that takes seconds.
+"""
+
+from avs_core.tracking.redaction import redact
+from avs_core.tracking.registry import ResolvedModel, fetch_model, register_bundle, resolve_model
+from avs_core.tracking.run import NullRun, Status, Tracker, start_run
+
+__all__ = [
+    "NullRun",
+    "ResolvedModel",
+    "Status",
+    "Tracker",
+    "fetch_model",
+    "redact",
+    "register_bundle",
+    "resolve_model",
+    "start_run",
+]
