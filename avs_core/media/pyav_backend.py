@@ -60,9 +60,9 @@ class Pictures:
         self.pts[at] = pts
 
     def positions(self, zero: int) -> Int64[np.ndarray, " n"]:
-        """How many of the packets read are shown before each picked frame."""
+        """How many of the packets read are shown before each picked frame; of several at one time the last shows."""
         shown = np.sort(np.array([pts for pts in self.seen if pts >= zero], dtype=np.int64))
-        return np.searchsorted(shown, self.pts).astype(np.int64)
+        return np.searchsorted(shown, self.pts, side="right").astype(np.int64) - 1
 
 
 def new_pictures(count: int, height: int, width: int) -> Pictures:

@@ -34,12 +34,25 @@ WEIGHTS = {
     "FC": 1.0, "FL": ROOT, "FR": ROOT, "FLC": ROOT, "FRC": ROOT, "DL": ROOT, "DR": ROOT,
     "BL": HALF, "BR": HALF, "SL": HALF, "SR": HALF, "BC": HALF, "LFE": 0.0, "LFE2": 0.0,
 }  # fmt: skip
-"""Share of each channel in the mono mix before it is normalised to a sum of 1: ITU-R BS.775, ffmpeg's `-ac 1`.
-The effects channel is left out; a layout with other channels is averaged."""
+"""Share of each channel in the mono mix before it is normalised to a sum of 1: ITU-R BS.775, and what ffmpeg's
+`-ac 1` writes to a 16-bit file. The effects channel is left out; a layout with other channels is averaged."""
+
+UNNAMED = {
+    2: ("FL", "FR"),
+    3: ("FL", "FR", "LFE"),
+    4: ("FL", "FR", "FC", "BC"),
+    5: ("FL", "FR", "FC", "BL", "BR"),
+    6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
+    7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
+    8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
+}
+"""The layouts that ffmpeg takes a number of channels for when the file does not name them."""
 
 
 def mix_weights(channels: tuple[str, ...]) -> Float32[np.ndarray, " c"]:
     """Weights, summing to 1, by which the named channels become mono."""
+    if "NONE" in channels:
+        channels = UNNAMED.get(len(channels), channels)
     known = len(channels) > 1 and all(name in WEIGHTS for name in channels)
     weights = np.array([WEIGHTS[name] if known else 1.0 for name in channels], dtype=np.float64)
     return np.asarray(weights / weights.sum(), dtype=np.float32)
