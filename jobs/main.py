@@ -96,8 +96,10 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 
 
 def _complain(error: Exception, code: int) -> int:
+    # pydantic ends each of its messages with an address that helps nobody here.
+    lines = [line for line in str(error).splitlines() if not line.strip().startswith("For further information")]
     ERRORS.print(f"[red]{type(error).__name__}[/red]: ", end="")
-    ERRORS.print(str(error), markup=False, highlight=False)
+    ERRORS.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     return code
 
 

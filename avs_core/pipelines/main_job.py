@@ -114,7 +114,7 @@ def _page(
         settings=config.model_dump(mode="json"),
         videos_left_out=len(done) - len(shown),
     )
-    path = Path(job.out) / f"report-{result.run_key}.html"
+    path = Path(job.out).absolute() / f"report-{result.run_key}.html"
     letters = dead_letters(config.archive, result.run_key)
     write_page(path, facts, _sections(shown, config, record, result.run_key), found, letters)
     return path

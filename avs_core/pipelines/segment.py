@@ -6,6 +6,7 @@ terminal and the tracker. The driver holds no pixels and no masks: rows of a few
 
 import logging
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
+from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.ledger import Ledger, load_ledger
 from avs_core.archive.schema import RunRecord
@@ -224,14 +226,17 @@ def _chain(
 ) -> Dataset:
     """Append a stage: one row in, one row out, bounded retries."""
     wanted: dict[str, Any] = {name: value for name, value in resources.items() if value}
-    return dataset.map(
-        stage,
-        fn_constructor_kwargs=arguments,
-        compute=compute,
-        max_restarts=MAX_RETRIES,
-        max_task_retries=MAX_RETRIES,
-        **wanted,
-    )
+    with warnings.catch_warnings():
+        # Ray 2.60 has no other way to bound retries: without these two a crashing input is retried for ever.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        return dataset.map(
+            stage,
+            fn_constructor_kwargs=arguments,
+            compute=compute,
+            max_restarts=MAX_RETRIES,
+            max_task_retries=MAX_RETRIES,
+            **wanted,
+        )
 
 
 def _result(
@@ -239,7 +244,7 @@ def _result(
 ) -> SegmentResult:
     dead_keys = {unit_id.split("-")[0] for unit_id in load_ledger(config.archive, run_key).dead}
     return SegmentResult(
-        archive=config.archive,
+        archive=storage.normalise(config.archive),
         run_key=run_key,
         videos=len(videos),
         segmented=len(totals.videos),
