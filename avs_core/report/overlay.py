@@ -8,9 +8,10 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from avs_core import masks
@@ -25,8 +26,8 @@ BIN_SAMPLES = AUDIO_RATE // BINS_PER_SECOND
 LONGEST_OUTLINE = 16_000
 """Characters. A mask that needs more (noise) is drawn at half the size, and so on."""
 
-QUIETEST_SCALE = 0.01
-"""RMS that fills the curve's height at least: −40 dB of full scale, so that hiss is not drawn as loud."""
+QUIETEST_SCALE = 0.05
+"""The RMS that fills the curve's height is this or more (−26 dB of full scale): hiss is not drawn as loud."""
 
 _RIGHT, _DOWN, _LEFT, _UP = range(4)
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -123,23 +124,12 @@ def _next_crack(crack: Crack, left: dict[Crack, None]) -> Crack:
 
 
 def _path_data(ring: Sequence[Crack]) -> str:
-    """`M` and the steps between the corners of a ring, straight runs as one step."""
-    cracks = np.array(ring, np.int64)
-    middles = 2 * cracks[:, :2] + np.array(_STEPS)[cracks[:, 2]]
-    arriving = middles - np.roll(middles, 1, axis=0)
-    corners = middles[(arriving != np.roll(arriving, -1, axis=0)).any(axis=1)]
-    steps = np.diff(corners, axis=0)
-    return f"M{_pair(corners[0])}l{''.join(_joined(step) for step in steps)}z"
-
-
-def _pair(point: Int64[np.ndarray, "2"]) -> str:
-    return f"{point[0]} {point[1]}"
-
-
-def _joined(step: Int64[np.ndarray, "2"]) -> str:
-    """A step in as few characters as SVG allows: a minus sign parts numbers as well as a space does."""
-    x, y = step.tolist()
-    return (f" {x}" if x >= 0 else str(x)) + (f" {y}" if y >= 0 else str(y))
+    """`M` and the steps around a ring, equal ones in a row as one; `z` takes the last."""
+    middles = [(2 * x + _STEPS[direction][0], 2 * y + _STEPS[direction][1]) for x, y, direction in ring]
+    steps = [(x1 - x0, y1 - y0) for (x0, y0), (x1, y1) in zip(middles, middles[1:] + middles[:1], strict=True)]
+    runs = [(dx * times, dy * times) for (dx, dy), times in ((step, len(list(same))) for step, same in groupby(steps))]
+    numbers = "".join(f"{number: d}" for run in runs[:-1] for number in run)
+    return f"M{middles[0][0]} {middles[0][1]}l{numbers}z"
 
 
 def energy(waveform: Float32[np.ndarray, " n"], first: int, seconds: int) -> tuple[float, ...]:

@@ -91,11 +91,11 @@ class ReportFacts:
     model: str
     weights_sha256: str
     videos: int
-    video_seconds: float
+    video_seconds: float | int
     frames: int
     instances: int
     dead: int
-    seconds: float
+    seconds: float | int
     settings: Mapping[str, object] = field(default_factory=dict)
     videos_left_out: int = 0
 
@@ -108,7 +108,7 @@ class VideoRows:
 
 
 def section(
-    archive_uri: str, run_key: str, video_uri: str, clip: Clip, start_s: float, most_frames: int = 24
+    archive_uri: str, run_key: str, video_uri: str, clip: Clip, start_s: float | int, most_frames: int = 24
 ) -> VideoSection:
     """What the archive holds of a decoded clip that starts at `start_s` of the video clock.
 
@@ -127,7 +127,7 @@ def read_rows(archive_uri: str, run_key: str, video_uris: Sequence[str]) -> dict
     return {uri: VideoRows(tuple(_answers(frames_of[uri], instances_of[uri]))) for uri in video_uris}
 
 
-def join(uri: str, rows: VideoRows, clip: Clip, start_s: float, most_frames: int = 24) -> VideoSection:
+def join(uri: str, rows: VideoRows, clip: Clip, start_s: float | int, most_frames: int = 24) -> VideoSection:
     """The section of one video: every `n`-th frame of the clip with what was found at its time."""
     if most_frames < 1:
         raise ConfigError(f"a section needs room for at least one frame, got most_frames={most_frames}")
@@ -142,7 +142,7 @@ def join(uri: str, rows: VideoRows, clip: Clip, start_s: float, most_frames: int
         frames=[FrameShot(times[at], pictures[at], clip.height, clip.width, answers[at]) for at in shown],
         energy=energy(clip.waveform, round((start_s - clip.audio_start_s) * AUDIO_RATE), seconds),
         flags=clip.flags,
-        start_s=start_s,
+        start_s=float(start_s),
         frame_s=step / rate,
         left_out=len(times) - len(shown),
     )
@@ -223,7 +223,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html")
 
 
-def spoken_span(seconds: float) -> str:
+def spoken_span(seconds: float | int) -> str:
     """Seconds as a person says them: 8.4 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
