@@ -14,7 +14,8 @@ from jaxtyping import Int64
 
 from avs_core.clip import AUDIO_RATE, Clip, Unit
 from avs_core.errors import CorruptMedia, NoAudioStream, TruncatedMedia
-from avs_core.media.config import DecodeConfig
+from avs_core.media.config import Backend, DecodeConfig
+from avs_core.media.decord_backend import choose_backend, decode_with_decord, decord_is_exact
 from avs_core.media.picture import Painter
 from avs_core.media.probe import Survey, survey
 from avs_core.media.pyav_backend import (
@@ -28,7 +29,7 @@ from avs_core.media.pyav_backend import (
 )
 from avs_core.media.sampling import to_us, wanted_times
 from avs_core.media.soundtrack import Soundtrack
-from avs_core.media.source import AnyPacket, Beat, ignore_beat, open_media, packets, prepare
+from avs_core.media.source import AnyPacket, Beat, ignore_beat, is_local, local_path, open_media, packets, prepare
 
 PADDED_S = 0.1
 """Missing sound that is worth a flag."""
@@ -51,13 +52,22 @@ def decode_clip(unit: Unit, config: DecodeConfig, max_pixels: int, beat: Beat = 
         )
     wanted_us = to_us(wanted_times(unit.start_s, unit.stop_s, config.rate))
     job = _Job(unit, config, found, target_ticks(wanted_us.reshape(-1), found.tick, found.zero), beat)
+    return _clip(job, *_read_somehow(job, max_pixels))
+
+
+def _read_somehow(job: "_Job", max_pixels: int) -> "tuple[Pictures, Soundtrack | None, int]":
+    """By the chosen backend; by decoding every frame where it finds that its plan does not work out."""
+    chosen = job.config.backend
+    if chosen == "auto":
+        chosen = choose_backend(job.found.info)
+    if chosen == "decord" and not (decord_is_exact(job.found.info) and is_local(job.unit.video.uri)):
+        chosen = "pyav"
+    if not job.found.has_pts:
+        chosen = "pyav-sequential"
     try:
-        if config.backend == "pyav-sequential" or not found.has_pts:
-            raise PlanError("every frame has to be decoded")
-        result = _read(job, max_pixels, planned=True)
+        return _read(job, max_pixels, chosen)
     except PlanError:
-        result = _read(job, max_pixels, planned=False)
-    return _clip(job, *result)
+        return _read(job, max_pixels, "pyav-sequential")
 
 
 @dataclass(frozen=True)
@@ -78,18 +88,21 @@ class _Job:
         return (ticks - self.found.zero) * self.found.tick
 
 
-def _read(job: _Job, max_pixels: int, planned: bool) -> tuple[Pictures, Soundtrack | None, int]:
+def _read(job: _Job, max_pixels: int, backend: Backend) -> tuple[Pictures, Soundtrack | None, int]:
     """(pictures, sound, how many frames precede those read or -1)."""
     height, width = job.config.shape
-    for step_s in chain(STEPS_BACK_S if job.unit.start_s else (), (None,)):
+    for step_s in chain(STEPS_BACK_S if job.unit.start_s and backend != "decord" else (), (None,)):
         with open_media(job.unit.video.uri) as container:
             feed = _Feed(container, job, max_pixels)
             if not feed.start(step_s):
                 continue
             pictures, painter = new_pictures(len(job.targets), height, width), Painter(height, width)
             context = feed.video.codec_context
-            if planned:
+            if backend == "pyav":
                 decode_planned(feed.pictures(), context, job.targets, job.found.zero, painter, pictures)
+            elif backend == "decord":
+                pictures.seen += [packet.pts for packet in feed.everything() if packet.pts is not None]
+                decode_with_decord(local_path(job.unit.video.uri), job.targets, job.found.zero, pictures)
             else:
                 clock = FrameClock(not job.found.has_pts, job.found.step)
                 decode_sequential(feed.pictures(), context, job.targets, clock, painter, pictures)
@@ -176,6 +189,14 @@ class _Feed:
                     return
                 if begun:
                     yield packet
+
+    def everything(self) -> Iterator[AnyPacket]:
+        """Packets of the whole picture that are shown, for a backend that numbers frames."""
+        for packet in self._packets:
+            if packet.stream_index != self.video.index:
+                self._hear(packet)
+            elif packet.size and not packet.is_discard:
+                yield packet
 
     def _hear(self, packet: AnyPacket) -> None:
         if self.sound:

@@ -13,15 +13,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import numpy as np
 
 import avs_core
 from avs_core.clip import Clip, Unit
 from avs_core.errors import DecoderCrashed, DecodeTimeout, MediaError, MediaTooLarge
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.media.messages import (
+    Arrays,
     Header,
     clip_from_parts,
     config_parts,
@@ -70,7 +68,7 @@ class GuardedDecoder:
             self._child.kill()
             self._child = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "GuardedDecoder":
         return self
 
     def __exit__(
@@ -78,7 +76,7 @@ class GuardedDecoder:
     ) -> None:
         self.close()
 
-    def _ask(self, uri: str, request: Header) -> tuple[Header, dict[str, np.ndarray[Any, Any]]]:
+    def _ask(self, uri: str, request: Header) -> tuple[Header, Arrays]:
         """One request and its answer. Whatever goes wrong leaves no child behind that could answer late."""
         limits = self._limits
         child = self._ready_child()
@@ -140,7 +138,7 @@ class _Child:
         except BrokenPipeError:
             raise self._crash() from None
 
-    def answer(self) -> tuple[Header, dict[str, np.ndarray[Any, Any]]]:
+    def answer(self) -> tuple[Header, Arrays]:
         """The next message that is no heartbeat."""
         while True:
             try:

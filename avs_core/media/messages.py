@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any, BinaryIO
 
 import numpy as np
+from jaxtyping import Shaped
 
 from avs_core import errors
 from avs_core.clip import Clip, Unit, VideoRef
@@ -19,12 +20,13 @@ from avs_core.errors import AvsError
 from avs_core.media.config import DecodeConfig
 
 Header = dict[str, Any]
+Arrays = dict[str, Shaped[np.ndarray, "..."]]
 LENGTH = struct.Struct(">I")
 ARRAYS = ("frames", "frame_index", "frame_time_us", "waveform")
 MAX_HEADER = 1 << 20
 
 
-def write_message(stream: BinaryIO, header: Header, arrays: dict[str, np.ndarray[Any, Any]] | None = None) -> None:
+def write_message(stream: BinaryIO, header: Header, arrays: Arrays | None = None) -> None:
     """Write one message and flush it."""
     arrays = arrays or {}
     listed = [[name, str(array.dtype), list(array.shape)] for name, array in arrays.items()]
@@ -35,7 +37,7 @@ def write_message(stream: BinaryIO, header: Header, arrays: dict[str, np.ndarray
     stream.flush()
 
 
-def read_message(read: Callable[[int], bytearray]) -> tuple[Header, dict[str, np.ndarray[Any, Any]]]:
+def read_message(read: Callable[[int], bytearray]) -> tuple[Header, Arrays]:
     """Read one message by `read(n)`, which returns exactly n bytes or raises EOFError."""
     (length,) = LENGTH.unpack(read(LENGTH.size))
     if length > MAX_HEADER:
@@ -49,7 +51,7 @@ def read_message(read: Callable[[int], bytearray]) -> tuple[Header, dict[str, np
     return header, arrays
 
 
-def clip_parts(clip: Clip) -> tuple[Header, dict[str, np.ndarray[Any, Any]]]:
+def clip_parts(clip: Clip) -> tuple[Header, Arrays]:
     """A clip as a header and arrays."""
     header = {
         "audio_start_s": clip.audio_start_s,
@@ -60,7 +62,7 @@ def clip_parts(clip: Clip) -> tuple[Header, dict[str, np.ndarray[Any, Any]]]:
     return header, {name: getattr(clip, name) for name in ARRAYS}
 
 
-def clip_from_parts(header: Header, arrays: dict[str, np.ndarray[Any, Any]]) -> Clip:
+def clip_from_parts(header: Header, arrays: Arrays) -> Clip:
     """The inverse of `clip_parts`."""
     return Clip(
         audio_start_s=float(header["audio_start_s"]),

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from avs_core.errors import CorruptMedia, MediaTooLarge, NoVideoStream, TruncatedMedia, UnreadableMedia
 from avs_core.media.picture import displayed_size, turn_of
 from avs_core.media.sampling import seconds_of
-from avs_core.media.source import AnyPacket, Beat, ignore_beat, open_media, packets, prepare
+from avs_core.media.source import AnyPacket, Beat, ignore_beat, open_media, packets, pass_on_memory, prepare
 
 TAIL_S = 3
 """The last packets are looked for this many seconds before the header's end."""
@@ -210,7 +210,8 @@ def _first_frame(container: InputContainer, video: VideoStream, source: str, bea
             for frame in packet.decode():
                 if isinstance(frame, av.VideoFrame):
                     return frame
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            pass_on_memory(error)
             errors += 1
     raise CorruptMedia(
         f"a video needs at least one frame that can be decoded; {source} ({video.codec_context.name}) has none, "
@@ -226,7 +227,8 @@ def _ascends(container: InputContainer, video: VideoStream, source: str, beat: B
     for packet in islice(packets(container, (video,), source, beat), AVI_FRAMES):
         try:
             frames = video.codec_context.decode(packet if packet.size else None)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            pass_on_memory(error)
             return False
         for frame in frames:
             if frame.pts is None or frame.pts <= last or frame.pts != frame.dts:
@@ -244,7 +246,8 @@ def _first_sound(container: InputContainer, audio: AudioStream, source: str, bea
         try:
             for frame in audio.codec_context.decode(packet if packet.size else None):
                 return frame.samples
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            pass_on_memory(error)
             return None
     return None
 

@@ -20,7 +20,7 @@ from jaxtyping import Int64, UInt8
 
 from avs_core.media.picture import Painter
 from avs_core.media.sampling import choose_frames
-from avs_core.media.source import AnyPacket
+from avs_core.media.source import AnyPacket, pass_on_memory
 
 SKIPS_NONREF = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "wmv3"})
 """Codecs whose decoders can leave out frames that no other refers to; dav1d's choice is another, VP9 has none."""
@@ -175,6 +175,7 @@ def _decode_wanted(
             _keep(context.decode(packet), wanted, frames, pictures)
         _keep(context.decode(None), wanted, frames, pictures)
     except av.FFmpegError as error:
+        pass_on_memory(error)
         raise PlanError("a packet that can't be decoded") from error
     context.flush_buffers()
     if wanted - frames.keys():
@@ -229,7 +230,8 @@ def _all_frames(
         try:
             decoded = context.decode(packet)
             broken = any(frame.is_corrupt for frame in decoded) or bool(packet and packet.is_corrupt)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            pass_on_memory(error)
             decoded, broken = [], True
         pictures.leading += broken and last is None
         pictures.errors += broken and last is not None

@@ -15,7 +15,7 @@ from av.audio.stream import AudioStream
 from jaxtyping import Float32
 
 from avs_core.clip import AUDIO_RATE
-from avs_core.media.source import AnyPacket
+from avs_core.media.source import AnyPacket, pass_on_memory
 
 PREROLL_S = 1.0
 """Seconds decoded before the first wanted sample: codecs and the resampler have forgotten their start by then."""
@@ -166,7 +166,8 @@ class Soundtrack:
                 if isinstance(frame, AudioFrame) and frame.samples:
                     self._take(frame)
             self.failed_last = self.failed_last and not packet.size
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            pass_on_memory(error)
             self.errors += self.heard
             self.failed_last = True
 

@@ -41,7 +41,7 @@ def open_media(uri: str) -> Iterator[InputContainer]:
     path = storage.normalise(uri)
     try:
         with storage.open_read(path) as file:
-            if path.startswith("s3://"):
+            if not is_local(path):
                 with _opened(uri, _Watched(file)) as container:
                     yield container
                 return
@@ -61,6 +61,7 @@ def _opened(uri: str, file: "_Watched | None", path: str = "") -> Iterator[Input
         with av.open(file or path, "r", options=options, buffer_size=READ_AHEAD) as container:
             yield container
     except av.FFmpegError as error:
+        pass_on_memory(error)
         if file and file.fault:
             raise file.fault from error
         raise UnreadableMedia(
@@ -71,6 +72,22 @@ def _opened(uri: str, file: "_Watched | None", path: str = "") -> Iterator[Input
         if file and file.fault:
             raise file.fault from None
         raise
+
+
+def pass_on_memory(error: av.FFmpegError) -> None:
+    """ffmpeg's "out of memory" is an FFmpegError too, but says nothing of the file. Raises MemoryError."""
+    if isinstance(error, MemoryError):
+        raise MemoryError from error
+
+
+def is_local(uri: str) -> bool:
+    """Whether a URI names a file of this machine."""
+    return not storage.normalise(uri).startswith("s3://")
+
+
+def local_path(uri: str) -> str:
+    """The path of a local URI."""
+    return storage.normalise(uri)
 
 
 def ignore_beat() -> None:
@@ -95,6 +112,7 @@ def packets(
             beat()
             yield packet
     except av.FFmpegError as error:
+        pass_on_memory(error)
         raise CorruptMedia(
             f"a file must be readable to its end; {source} stops being so: {error.strerror or 'unknown error'}: "
             f"fetch it again, or convert it"
