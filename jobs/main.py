@@ -31,14 +31,19 @@ app = App(
     console=Console(),
     error_console=ERRORS,
     result_action="return_value",
+    default_parameter=Parameter(negative_iterable=()),
 )
-app.command("jobs.segment:segment", name="segment")
-app.command("jobs.demo:demo", name="demo")
-app.command("jobs.verify:verify", name="verify")
-app.command("jobs.dead:dead", name="dead")
-app.command("jobs.report:report", name="report")
-app.command("jobs.models:app", name="models")
-app.command("jobs.train:train", name="train")
+# Named by their place, so that no verb loads what another one needs.
+for verb, about in {
+    "segment": "Segment what sounds in videos, into a Parquet mask archive.",
+    "demo": "The main job on the clips that come with the package.",
+    "verify": "Check every commit of an archive against its files.",
+    "dead": "List the videos of an archive that could not be done, and why.",
+    "train": "Train a named recipe on composites and write its bundle.",
+    "evaluate": "Measure a bundle on held-out composites.",
+}.items():
+    app.command(f"jobs.{verb}:{verb}", name=verb, help=about)
+app.command("jobs.models:app", name="models", help="List, explain and import model bundles.")
 
 
 @app.meta.default
@@ -49,10 +54,11 @@ def launch(
 ) -> int:
     """Read the global flags, then run the verb."""
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING,
+        level=logging.WARNING,
         format="%(message)s",
         handlers=[RichHandler(console=ERRORS, show_path=False, markup=False)],
     )
+    logging.getLogger("avs_core").setLevel(logging.DEBUG if verbose else logging.INFO)
     if config is not None:
         app.config = (Yaml(config, must_exist=True, use_commands_as_keys=True),)
     code = app(tokens, exit_on_error=False, print_error=False)

@@ -127,22 +127,3 @@ def test_two_frames_a_second_hold_the_frames_of_one(videos: Path, tmp_path: Path
     )
     assert set(one) <= set(two)
     assert open_frames(str(tmp_path / "r2")).count_rows() == 2 * open_frames(str(tmp_path / "r1")).count_rows()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["segment", "nowhere.mp4", "--archive", "a"], "must exist"),
-        (["segment", "http://x/y.mp4", "--archive", "a"], "s3://"),
-        (["segment", ".", "--archive", "a", "--rate", "0"], "rate"),
-        (["segment", ".", "--archive", "a", "--unit-s", "7"], "multiple of 5"),
-        (["segment", "."], "archive"),
-        (["segment", ".", "--archive", "a", "--model", "no-such-model"], "no-such-model"),
-        (["segment", ".", "--archive", "a", "--nope"], "--nope"),
-    ],
-)
-def test_wrong_usage_is_explained_and_exits_with_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = avs(*arguments, "--no-tracking" if arguments[-1] != "--nope" else "--json", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr

@@ -1,0 +1,83 @@
+"""The command line: what it refuses, what it answers, and with which exit code. Nothing here starts Ray."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.schema import RunRecord
+from avs_core.clip import Unit, VideoRef
+from jobs.main import DONE, DONE_WITH_DEAD, FAILED, USAGE, exit_code, main
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.mp4").write_bytes(b"not looked at")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["segment", "nowhere.mp4", "--archive", "a"], "must exist"),
+        (["segment", "http://x/y.mp4", "--archive", "a"], "s3://"),
+        (["segment", "a.mp4", "--archive", "ftp://x"], "s3://"),
+        (["segment", ".", "--archive", "a", "--rate", "0"], "rate"),
+        (["segment", ".", "--archive", "a", "--unit-s", "7"], "multiple of 5"),
+        (["segment", ".", "--archive", "a", "--threshold", "1.5"], "threshold"),
+        (["segment", "."], "--archive"),
+        (["segment", ".", "--archive", "a", "--nope"], "--nope"),
+        (["segment", ".", "--archive", "a", "--decoder", "vlc"], "vlc"),
+        (["verify", "nowhere"], "nowhere"),
+        (["train", "no-such-recipe", "--out", "x"], "tpavi-light"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_usage_is_explained_in_a_line_or_two(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--no-tracking"] if arguments[0] == "segment" else arguments) == USAGE
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert not Path("a").exists()
+
+
+def test_a_model_that_is_not_there_fails_before_anything_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["segment", ".", "--archive", "a", "--model", "no-such-model", "--no-tracking"]) == FAILED
+    assert "no-such-model" in capsys.readouterr().err
+    assert not Path("a").exists()
+
+
+def test_dead_letters_are_listed_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    writer = ArchiveWriter("archive", RunRecord(model="m", weights_sha256="0" * 64))
+    writer.open_run()
+    writer.dead_letter(Unit(VideoRef("/v/broken.mp4", 1, "f"), 0, 1), "truncated", "it ends early", "decode")
+    assert main(["dead", "archive", "--json"]) == DONE
+    letter = json.loads(capsys.readouterr().out)
+    assert (letter["video_uri"], letter["error_class"]) == ("/v/broken.mp4", "truncated")
+
+
+def test_the_card_of_the_built_in_model_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "info"]) == DONE
+    assert "can't do" in capsys.readouterr().out
+    assert main(["models", "list"]) == DONE
+    assert "tpavi-light" in capsys.readouterr().out
+
+
+def test_flags_may_stand_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run.yaml").write_text("segment:\n  archive: a\n  rate: 0\n")
+    assert main(["--config", "run.yaml", "segment", "a.mp4", "--no-tracking"]) == USAGE
+    assert "rate" in capsys.readouterr().err
+
+
+def test_exit_codes_tell_a_scheduler_what_to_do() -> None:
+    from avs_core.pipelines.segment import SegmentResult
+
+    def result(dead: int, failed: int) -> SegmentResult:
+        return SegmentResult("a", "r", 3, 3 - dead, 1, 1, dead, failed, 1.0, 1.0)
+
+    assert exit_code(result(0, 0)) == DONE
+    assert exit_code(result(1, 0)) == DONE_WITH_DEAD
+    assert exit_code(result(1, 2)) == FAILED
