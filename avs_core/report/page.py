@@ -40,6 +40,7 @@ class FrameShot:
 
     picture         (h, w, 3) uint8 RGB at the model's size
     height, width   of the source frame as displayed
+    looked_at       False for a frame that the archive does not speak of (its unit is dead, or not done yet)
     """
 
     time_us: int
@@ -47,6 +48,7 @@ class FrameShot:
     height: int
     width: int
     instances: tuple[Instance, ...] = ()
+    looked_at: bool = True
 
     @property
     def sounding(self) -> bool:
@@ -139,13 +141,19 @@ def join(uri: str, rows: VideoRows, clip: Clip, start_s: float | int, most_frame
     shown = [min(first + step // 2, len(times) - 1) for first in range(0, len(times), step)]
     return VideoSection(
         uri=uri,
-        frames=[FrameShot(times[at], pictures[at], clip.height, clip.width, answers[at]) for at in shown],
+        frames=[_shot(times[at], pictures[at], clip, answers[at]) for at in shown],
         energy=energy(clip.waveform, round((start_s - clip.audio_start_s) * AUDIO_RATE), seconds),
         flags=clip.flags,
         start_s=float(start_s),
         frame_s=step / rate,
         left_out=len(times) - len(shown),
     )
+
+
+def _shot(
+    time_us: int, picture: UInt8[np.ndarray, "h w 3"], clip: Clip, answer: tuple[Instance, ...] | None
+) -> FrameShot:
+    return FrameShot(time_us, picture, clip.height, clip.width, answer or (), looked_at=answer is not None)
 
 
 def _grouped(rows: Iterable[dict[str, Any]]) -> defaultdict[str, list[dict[str, Any]]]:
@@ -171,12 +179,12 @@ def _answers(
         yield frame["frame_time_us"], tuple(queue.pop(0) for _, queue in sorted(queues.items()) if queue)
 
 
-def _in_turn(rows: VideoRows, times: Sequence[int]) -> list[tuple[Instance, ...]]:
-    """The instances at each time; a time that occurs again takes the next frame of that time."""
+def _in_turn(rows: VideoRows, times: Sequence[int]) -> list[tuple[Instance, ...] | None]:
+    """The instances at each time, None where there is no frame; a time that comes again takes the next frame of it."""
     queues: dict[int, list[tuple[Instance, ...]]] = defaultdict(list)
     for time, instances in rows.frames:
         queues[time].append(instances)
-    return [queues[time].pop(0) if queues[time] else () for time in times]
+    return [queues[time].pop(0) if queues[time] else None for time in times]
 
 
 def _instance(row: Mapping[str, Any]) -> Instance:
@@ -284,6 +292,7 @@ def _drawn_frame(frame: FrameShot) -> dict[str, Any]:
         "instances": drawn,
         "several": any(instance.object_id for instance in frame.instances),
         "sounding": frame.sounding,
+        "looked_at": frame.looked_at,
         "score": union.score if union else None,
         "share": union.area / (union.height * union.width) if union else None,
         "bytes": len(picture) + sum(len(one["outline"].path) for one in drawn),

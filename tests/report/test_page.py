@@ -154,7 +154,10 @@ def test_a_section_of_a_video_the_run_does_not_hold_shows_pictures_alone(tmp_pat
     archive = str(tmp_path / "archive")
     key, _ = sample.archive(archive)
     joined = section(archive, key, "s3://videos/other.mp4", sample.clip(3), 0)
-    assert [frame.instances for frame in joined.frames] == [(), (), ()]
+    assert [(frame.instances, frame.looked_at) for frame in joined.frames] == [((), False)] * 3
+    html = written(tmp_path, [joined])
+    assert html.count("not in the archive</span>") == 3
+    assert "nothing sounds" not in html
 
 
 @pytest.mark.parametrize(("seconds", "rate", "most"), [(50, 1, 24), (24, 1, 24), (5, 4, 6), (3, 1, 1), (25, 1, 24)])
@@ -219,9 +222,10 @@ document.dispatchEvent(new KeyboardEvent("keydown", {key: "c"}));
 const view = document.querySelector("[name=view]:checked").id;
 const opacity = getComputedStyle(document.querySelector(".outline")).fillOpacity;
 const box = document.querySelector(".picture").getBoundingClientRect();
+const readable = getComputedStyle(document.querySelector("figcaption b")).color !== "rgb(255, 255, 255)";
 document.querySelector(".picture").click();
 Promise.all([...document.querySelectorAll(".strip img")].map((image) => image.decode())).then((decoded) => {
-  document.body.dataset.seen = `${view} ${opacity} ${(box.width / box.height).toFixed(2)} ${decoded.length}`;
+  document.body.dataset.seen = `${view} ${opacity} ${(box.width / box.height).toFixed(2)} ${decoded.length} ${readable}`;
 });
 </script></body>"""
 """Presses a key, enlarges a frame, and writes down what came of it."""
@@ -244,4 +248,4 @@ def test_a_browser_shows_the_page_without_complaint(tmp_path: Path) -> None:
     )  # fmt: skip
     assert Seen(done.stdout).count("figure", "frame") == 14 + 1  # and the enlarged copy
     assert "CONSOLE" not in done.stderr
-    assert 'data-seen="view-contour 0 1.78 14"' in done.stdout
+    assert 'data-seen="view-contour 0 1.78 14 true"' in done.stdout
