@@ -18,11 +18,12 @@ from avs_core.models.bundle import load_bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.cluster import connected
 from avs_core.pipelines.inputs import find_videos
+from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.plan import unprobed
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment import frame_size, run_record, segment
 from avs_core.pipelines.segment_config import SegmentConfig
-from avs_core.pipelines.stages import CommitUnit, DecodeUnit, ProbeVideo, SegmentUnit, new_row
+from avs_core.pipelines.stages import CommitUnit, DecodeUnit, ProbeVideo, new_row
 from avs_core.pipelines.stages import Row as StageRow
 from avs_core.recipes import DEMO_CLIPS
 from avs_core.tracking import NullRun

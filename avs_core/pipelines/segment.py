@@ -19,10 +19,11 @@ from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.ledger import Ledger, load_ledger
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
-from avs_core.errors import TooManyDeadLetters
+from avs_core.errors import ConfigError, TooManyDeadLetters
 from avs_core.models.bundle import BundleConfig
 from avs_core.pipelines import wire
 from avs_core.pipelines.cluster import connected, size_pools
+from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.plan import make_plan, missing_units, unprobed
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment_config import SegmentConfig
@@ -33,7 +34,6 @@ from avs_core.pipelines.stages import (
     DecodeUnit,
     ProbeVideo,
     Row,
-    SegmentUnit,
     new_row,
 )
 from avs_core.tracking import Tracker
@@ -105,7 +105,15 @@ class Totals:
 
 
 def run_record(config: SegmentConfig, bundle: BundleConfig, weights_sha256: str) -> RunRecord:
-    """Everything that decides what the masks are: it names the run."""
+    """Everything that decides what the masks are: it names the run.
+
+    Raises `ConfigError` when units would split the bundle's windows.
+    """
+    if config.unit_length_s % bundle.window_s:
+        raise ConfigError(
+            f"units must hold whole windows: {bundle.name} sees {bundle.window_s} s at a time, and a unit at rate "
+            f"{config.rate} has {config.unit_length_s} s: choose another unit_s"
+        )
     return RunRecord(
         model=bundle.name,
         weights_sha256=weights_sha256,

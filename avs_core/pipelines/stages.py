@@ -8,26 +8,22 @@ or failed (the store is, for now) passes through the later stages untouched; `co
     decode   {unit}                    → + clip
     segment  {unit, clip}              → + rows, frames    (clip dropped)
     commit   {unit, rows, frames}      → an outcome of a few numbers
+
+`segment` is in `model_stage`: the other stages run in processes that need no torch.
 """
 
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
-from avs_core import masks
 from avs_core.archive.commit import ArchiveWriter
-from avs_core.archive.schema import FrameRow, RunRecord, frame_table, instance_table
-from avs_core.clip import Clip, Instance, Unit
+from avs_core.archive.schema import RunRecord
+from avs_core.clip import Unit
 from avs_core.errors import MediaError, NotApplied, OutcomeUnknown, StorageError
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.media.decode import GuardedDecoder
-from avs_core.models.bundle import load_bundle
-from avs_core.models.segmenter import FramePrediction, ObjectMask, TpaviSegmenter
 from avs_core.pipelines import wire
 from avs_core.pipelines.plan import cut
-from avs_core.tracking import resolve_model
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -129,40 +125,6 @@ class DecodeUnit:
         return row | {"clip": wire.clip_to_bytes(clip), "decode_s": time.perf_counter() - started}
 
 
-class SegmentUnit:
-    """Clip → instance rows and frame rows. Masks leave this stage as RLE, never as pixels."""
-
-    def __init__(self, model: str, device: str, threshold: float | None, mask_size: tuple[int, int] | None) -> None:
-        bundle = load_bundle(resolve_model(model))
-        self._segmenter = TpaviSegmenter(bundle, device=device, threshold=threshold)
-        self._mask_size = mask_size
-
-    def __call__(self, row: Row) -> Row:
-        """Fill `rows` and `frames`, drop `clip`."""
-        if row["status"] != OK:
-            return row
-        started = time.perf_counter()
-        unit, clip = wire.unit_from_text(row["unit"]), wire.clip_from_bytes(row["clip"])
-        try:
-            instances, frames = self._segment(unit, clip)
-        except MediaError as fault:
-            return dead_row(unit, "segment", fault)
-        return row | {
-            "clip": b"",
-            "rows": wire.table_to_bytes(instances),
-            "frames": wire.table_to_bytes(frames),
-            "flags": ",".join(clip.flags),
-            "n_frames": frames.num_rows,
-            "n_instances": instances.num_rows,
-            "segment_s": time.perf_counter() - started,
-        }
-
-    def _segment(self, unit: Unit, clip: Clip) -> tuple[pa.Table, pa.Table]:
-        size = self._mask_size or (clip.height, clip.width)
-        frames = [_frame_row(clip, unit, found) for found in self._segmenter.segment(clip, unit.start_s, size)]
-        return instance_table(unit.video, frames), frame_table(unit.video, frames)
-
-
 class CommitUnit:
     """Rows of a unit → its files and its commit, or its dead letter; what comes out is an outcome of a few numbers."""
 
@@ -189,32 +151,3 @@ class CommitUnit:
 
     def _bury(self, unit: Unit, row: Row) -> None:
         self._writer.dead_letter(unit, row["error_class"], row["message"], row["stage"])
-
-
-def _frame_row(clip: Clip, unit: Unit, found: FramePrediction) -> FrameRow:
-    place = found.second - unit.start_s, found.phase
-    return FrameRow(
-        second=found.second,
-        phase=found.phase,
-        frame_index=int(clip.frame_index[place]),
-        frame_time_us=int(clip.frame_time_us[place]),
-        height=clip.height,
-        width=clip.width,
-        has_audio="no_audio" not in clip.flags,
-        flags=clip.flags,
-        instances=tuple(map(_instance, found.masks)),
-    )
-
-
-def _instance(found: ObjectMask) -> Instance:
-    rle = masks.encode(found.mask)
-    height, width = rle["size"]
-    return Instance(
-        object_id=found.object_id,
-        counts=rle["counts"],
-        height=height,
-        width=width,
-        area=masks.area(rle),
-        bbox=masks.bbox(rle),
-        score=found.score,
-    )

@@ -1,0 +1,78 @@
+"""The stage that needs a model: clips in, tables of instances and frames out. See `stages` for what a stage is."""
+
+import time
+
+import pyarrow as pa
+
+from avs_core import masks
+from avs_core.archive.schema import FrameRow, frame_table, instance_table
+from avs_core.clip import Clip, Instance, Unit
+from avs_core.errors import MediaError
+from avs_core.models.bundle import load_bundle
+from avs_core.models.segmenter import FramePrediction, ObjectMask, TpaviSegmenter
+from avs_core.pipelines import wire
+from avs_core.pipelines.stages import OK, Row, dead_row
+from avs_core.tracking import resolve_model
+
+
+class SegmentUnit:
+    """Clip → instance rows and frame rows. Masks leave this stage as RLE, never as pixels."""
+
+    def __init__(self, model: str, device: str, threshold: float | None, mask_size: tuple[int, int] | None) -> None:
+        bundle = load_bundle(resolve_model(model))
+        self._segmenter = TpaviSegmenter(bundle, device=device, threshold=threshold)
+        self._mask_size = mask_size
+
+    def __call__(self, row: Row) -> Row:
+        """Fill `rows` and `frames`, drop `clip`."""
+        if row["status"] != OK:
+            return row
+        started = time.perf_counter()
+        unit, clip = wire.unit_from_text(row["unit"]), wire.clip_from_bytes(row["clip"])
+        try:
+            instances, frames = self._segment(unit, clip)
+        except MediaError as fault:
+            return dead_row(unit, "segment", fault)
+        return row | {
+            "clip": b"",
+            "rows": wire.table_to_bytes(instances),
+            "frames": wire.table_to_bytes(frames),
+            "flags": ",".join(clip.flags),
+            "n_frames": frames.num_rows,
+            "n_instances": instances.num_rows,
+            "segment_s": time.perf_counter() - started,
+        }
+
+    def _segment(self, unit: Unit, clip: Clip) -> tuple[pa.Table, pa.Table]:
+        size = self._mask_size or (clip.height, clip.width)
+        frames = [_frame_row(clip, unit, found) for found in self._segmenter.segment(clip, unit.start_s, size)]
+        return instance_table(unit.video, frames), frame_table(unit.video, frames)
+
+
+def _frame_row(clip: Clip, unit: Unit, found: FramePrediction) -> FrameRow:
+    place = found.second - unit.start_s, found.phase
+    return FrameRow(
+        second=found.second,
+        phase=found.phase,
+        frame_index=int(clip.frame_index[place]),
+        frame_time_us=int(clip.frame_time_us[place]),
+        height=clip.height,
+        width=clip.width,
+        has_audio="no_audio" not in clip.flags,
+        flags=clip.flags,
+        instances=tuple(map(_instance, found.masks)),
+    )
+
+
+def _instance(found: ObjectMask) -> Instance:
+    rle = masks.encode(found.mask)
+    height, width = rle["size"]
+    return Instance(
+        object_id=found.object_id,
+        counts=rle["counts"],
+        height=height,
+        width=width,
+        area=masks.area(rle),
+        bbox=masks.bbox(rle),
+        score=found.score,
+    )
