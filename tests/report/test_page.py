@@ -225,7 +225,8 @@ const box = document.querySelector(".picture").getBoundingClientRect();
 const readable = getComputedStyle(document.querySelector("figcaption b")).color !== "rgb(255, 255, 255)";
 document.querySelector(".picture").click();
 Promise.all([...document.querySelectorAll(".strip img")].map((image) => image.decode())).then((decoded) => {
-  document.body.dataset.seen = `${view} ${opacity} ${(box.width / box.height).toFixed(2)} ${decoded.length} ${readable}`;
+  const ratio = (box.width / box.height).toFixed(2);
+  document.body.dataset.seen = `${view} ${opacity} ${ratio} ${decoded.length} ${readable}`;
 });
 </script></body>"""
 """Presses a key, enlarges a frame, and writes down what came of it."""
