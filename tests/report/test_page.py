@@ -190,11 +190,11 @@ def test_a_frame_that_stands_for_two_seconds_takes_each_answer_once(tmp_path: Pa
 
 def test_sound_is_read_from_the_start_of_the_clip() -> None:
     decoded = sample.clip(2, rate=2)
-    early = np.concatenate([np.ones(AUDIO_RATE, np.float32), np.zeros(2 * AUDIO_RATE, np.float32)])
+    early = np.concatenate([np.zeros(AUDIO_RATE, np.float32), np.ones(2 * AUDIO_RATE, np.float32)])
     shifted = Clip(
         decoded.frames, decoded.frame_index, decoded.frame_time_us, early, 9.0, decoded.height, decoded.width
     )
-    assert set(join("a", VideoRows(()), shifted, 10.0).energy) == {0.0}
+    assert set(join("a", VideoRows(()), shifted, 10.0).energy) == {1.0}
 
 
 @pytest.mark.parametrize(
