@@ -49,11 +49,11 @@ def run() -> list[Row]:
 
 
 def make(name: str, folder: Path) -> Path:
-    """Small bar codes, enlarged by ffmpeg and covered with a little noise so that there is something to code."""
+    """Small bar codes, enlarged by ffmpeg and covered with a little noise, so that there is something to code."""
     kind, (height, width), encoder = FILES[name]
     path = folder / f"{name.replace(' ', '_')}.{kind}"
     pictures = np.stack([bar_code(number) for number in range(SECONDS * FPS)])
-    filters = f"scale={width}:{height}:flags=neighbor,noise=alls=8:allf=t"
+    filters = f"scale={width}:{height}:flags=neighbor,noise=alls=3:allf=t"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "gray"]
     command += ["-s", f"{BITS * 8}x64", "-r", str(FPS), "-i", "pipe:0", "-vf", filters, "-pix_fmt", "yuv420p"]
     subprocess.run([*command, "-threads", "1", *encoder, str(path)], input=pictures.tobytes(), check=True)

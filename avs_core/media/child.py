@@ -4,6 +4,7 @@ It dies with its parent. A fault of a file is an answer; anything unforeseen end
 """
 
 import ctypes
+import io
 import os
 import resource
 import signal
@@ -11,7 +12,6 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
 
 from avs_core.errors import AvsError, MediaTooLarge
 from avs_core.media.clips import decode_clip
@@ -55,7 +55,7 @@ def die_with_parent(parent: int) -> None:
             sys.exit("the parent died before its decoding process was ready")
 
 
-def answer(request: Header, answers: BinaryIO) -> None:
+def answer(request: Header, answers: io.BufferedIOBase) -> None:
     """Do what one request asks and write its answer, with heartbeats before it."""
     beat = Heart(answers)
     limit_memory(request["memory_mb"])
@@ -94,7 +94,7 @@ def limit_memory(memory_mb: int) -> None:
 class Heart:
     """Reports progress, not oftener than needed."""
 
-    def __init__(self, answers: BinaryIO) -> None:
+    def __init__(self, answers: io.BufferedIOBase) -> None:
         self._answers = answers
         self._last = time.monotonic()
 

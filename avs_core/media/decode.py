@@ -134,7 +134,7 @@ class _Child:
         if self._process.stdin is None:
             raise ValueError("the child was started without a pipe")
         try:
-            write_message(self._process.stdin, request)  # type: ignore[arg-type]  # IO[bytes] has what BinaryIO needs
+            write_message(self._process.stdin, request)  # type: ignore[arg-type]  # a pipe opened for bytes is a BufferedWriter
         except BrokenPipeError:
             raise self._crash() from None
 

@@ -5,11 +5,12 @@
 Nothing that is read can execute anything. Faults travel by the name of their class in `avs_core.errors`.
 """
 
+import io
 import json
 import struct
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -26,7 +27,7 @@ ARRAYS = ("frames", "frame_index", "frame_time_us", "waveform")
 MAX_HEADER = 1 << 20
 
 
-def write_message(stream: BinaryIO, header: Header, arrays: Arrays | None = None) -> None:
+def write_message(stream: io.BufferedIOBase, header: Header, arrays: Arrays | None = None) -> None:
     """Write one message and flush it."""
     arrays = arrays or {}
     listed = [[name, str(array.dtype), list(array.shape)] for name, array in arrays.items()]

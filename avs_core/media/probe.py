@@ -288,7 +288,7 @@ def _end_of(container: InputContainer, video: VideoStream, tail: _Tail, source: 
         start = container.start_time or 0
         container.seek(max(start, start + container.duration - TAIL_S * av.time_base))
         tail.read(packets(container, (), source, beat))
-    if tail.last is None:
+    if tail.last is None or _missing_s(container, tail) > END_TOLERANCE_S:  # a long subtitle lies further back
         container.seek(container.start_time or 0)
         tail.read(packets(container, (), source, beat))
     _check_end(container, tail, source)
@@ -298,13 +298,23 @@ def _end_of(container: InputContainer, video: VideoStream, tail: _Tail, source: 
 
 def _check_end(container: InputContainer, tail: _Tail, source: str) -> None:
     """Compare where the packets end with where the header says."""
-    promised_s = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
-    knows = any(name in container.format.name for name in KNOWS_END)
-    if (knows and promised_s - tail.end_s > END_TOLERANCE_S) or tail.damaged:
+    if _missing_s(container, tail) > END_TOLERANCE_S or tail.damaged:
+        promised_s = _promised_s(container)
         raise TruncatedMedia(
             f"a file must last as long as its header says; {source} ends at {tail.end_s:.3f} s of {promised_s:.3f} s"
             f"{', within a packet' if tail.damaged else ''}: fetch it again"
         )
+
+
+def _promised_s(container: InputContainer) -> float:
+    """Where the header says that the file ends, in the container's own seconds."""
+    return ((container.start_time or 0) + (container.duration or 0)) / av.time_base
+
+
+def _missing_s(container: InputContainer, tail: _Tail) -> float:
+    """How much earlier the packets end; 0 where the header does not know."""
+    knows = any(name in container.format.name for name in KNOWS_END)
+    return _promised_s(container) - tail.end_s if knows else 0.0
 
 
 def _tick(video: VideoStream) -> Fraction:

@@ -28,6 +28,9 @@ DEMUXERS = (
 )
 """What may be opened. Playlists (HLS, DASH, concat) would make ffmpeg open other files, text would play as a film."""
 
+CODED_MARGIN = 1 << 16
+"""Pixels that the smallest pictures may be coded with beyond those that are shown."""
+
 READ_AHEAD = 1 << 20
 """Bytes that ffmpeg asks of a remote file at once: a request to an object store costs more than the bytes."""
 
@@ -95,9 +98,12 @@ def ignore_beat() -> None:
 
 
 def prepare(video: VideoStream, max_pixels: int) -> None:
-    """One thread a file (many files run side by side), and ffmpeg's own guard against a size that grows later."""
+    """One thread a file (many files run side by side), and ffmpeg's own guard against a size that grows later.
+
+    ffmpeg counts the pixels that are coded, which are up to a block more on each side than those that are shown.
+    """
     video.codec_context.thread_count = 1
-    video.codec_context.options = {"max_pixels": str(max_pixels)}
+    video.codec_context.options = {"max_pixels": str(2 * max_pixels + CODED_MARGIN)}
 
 
 def packets(

@@ -60,8 +60,8 @@ def test_the_guard_changes_nothing(decoder: GuardedDecoder, plain: Path) -> None
 def whole(name: str) -> Callable[[Path], bytes]:
     """The bytes of a good file."""
     options = {
-        "fast.mp4": {"args": ("-movflags", "faststart")},
-        "fragments.mp4": {"args": ("-movflags", "frag_keyframe")},
+        "to_cut_fast.mp4": {"args": ("-movflags", "faststart")},
+        "to_cut.mp4": {"args": ("-movflags", "frag_keyframe")},
     }
     return lambda videos: BASE.but(name, **options.get(name, {})).make(videos).read_bytes()
 
@@ -92,8 +92,8 @@ BAD: dict[str, tuple[type[MediaError], Callable[[Path], bytes]]] = {
     "header.mp4": (UnreadableMedia, lambda videos: whole("plain.mp4")(videos)[:40]),
     "no_moov.mp4": (UnreadableMedia, lambda videos: without_moov(whole("plain.mp4")(videos))),
     "tables.mp4": (UnreadableMedia, lambda videos: with_broken_tables(whole("plain.mp4")(videos))),
-    "cut_fast.mp4": (TruncatedMedia, lambda videos: whole("fast.mp4")(videos)[:60_000]),
-    "cut_fragments.mp4": (TruncatedMedia, lambda videos: whole("fragments.mp4")(videos)[:60_000]),
+    "cut_fast.mp4": (TruncatedMedia, lambda videos: whole("to_cut_fast.mp4")(videos)[:60_000]),
+    "cut_fragments.mp4": (TruncatedMedia, lambda videos: whole("to_cut.mp4")(videos)[:60_000]),
     "cut.mkv": (TruncatedMedia, lambda videos: whole("plain.mkv")(videos)[:60_000]),
     "cut.ts": (TruncatedMedia, lambda videos: whole("plain.ts")(videos)[:60_001]),
     "cut_at_a_packet.ts": (TruncatedMedia, lambda videos: whole("plain.ts")(videos)[: 188 * 350]),
