@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -95,7 +96,7 @@ class GuardedDecoder:
         return header, arrays
 
     def _ready_child(self) -> "_Child":
-        if self._child and not self._child.alive:
+        if self._child and not (self._child.alive and self._child.thread == threading.get_native_id()):
             self.close()
         if not self._child:
             self._child = _Child()
@@ -106,6 +107,7 @@ class _Child:
     """The process and its pipes, with deadlines on every read."""
 
     def __init__(self) -> None:
+        self.thread = threading.get_native_id()  # Linux kills the child at the death of this thread, not of the process
         package = str(Path(avs_core.__file__).parents[1])
         search = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
