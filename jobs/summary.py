@@ -29,7 +29,7 @@ def print_summary(done: DoneJob) -> None:
 
 
 def _found(done: DoneJob) -> Table:
-    table = Table("video", "seconds", "sounding", "mean area", "mean score", "note")
+    table = Table("video", "frames", "sounding", "mean area", "mean score", "note")
     for row in done.findings[:MOST_ROWS]:
         table.add_row(
             row.name,

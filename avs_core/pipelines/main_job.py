@@ -23,7 +23,7 @@ from avs_core.pipelines.job_config import JobConfig
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment import SegmentResult, check_dead_share, frame_size, run_record, segment
 from avs_core.pipelines.segment_config import SegmentConfig
-from avs_core.report.page import ReportFacts, VideoSection, section, write_page
+from avs_core.report.page import ReportFacts, VideoSection, join, read_rows, write_page
 from avs_core.tracking import NullRun, Tracker, resolve_model, start_run
 
 LOG = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _page(
 
 def _sections(shown: Sequence[VideoRef], config: SegmentConfig, record: RunRecord, key: str) -> list[VideoSection]:
     """Decode the first seconds of each video once more, for its pictures."""
-    sections = []
+    sections, rows = [], read_rows(config.archive, key, [video.uri for video in shown])
     with GuardedDecoder(config.decode_config(frame_size(record)), config.decode_limits()) as decoder:
         for video in shown:
             try:
@@ -131,7 +131,7 @@ def _sections(shown: Sequence[VideoRef], config: SegmentConfig, record: RunRecor
             except (MediaError, StorageError) as fault:
                 LOG.warning("no pictures on the page of %s: %s", video.uri, fault)
                 continue
-            sections.append(section(config.archive, key, video.uri, clip, 0))
+            sections.append(join(video.uri, rows[video.uri], clip, 0.0))
     return sections
 
 
