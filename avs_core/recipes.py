@@ -20,7 +20,7 @@ RECIPES = (
         stream=StreamConfig(size=160, clips=6, frames=2),
         sound_stream=StreamConfig(size=16, clips=10, frames=2),
         sound=LoopConfig(steps=600, lr=2e-3, warm_up=50),
-        joint=LoopConfig(steps=1800, lr=1.5e-3),
+        joint=LoopConfig(steps=1400, lr=1.5e-3),
         objective=Objective(),
     ),
 )

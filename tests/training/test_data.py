@@ -1,0 +1,141 @@
+"""Batches depend on the seed and their number alone, and say the truth about what is seen and heard."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from avs_core.audio import window_examples
+from avs_core.datasets.composites import Composer, ComposerConfig
+from avs_core.datasets.sources import Sources
+from avs_core.training.data import (
+    GRID,
+    HUSH,
+    Batch,
+    CompositeBatches,
+    SoundBatches,
+    StreamConfig,
+    apart,
+    heard_labels,
+    hush,
+    stack,
+    stream,
+    thing_labels,
+)
+
+PLAIN = StreamConfig(size=64, clips=3, frames=2, hushed=0.0, foreign=0.0, apart=False)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(Batch))
+
+
+def composed(sources: Sources, seed: int):  # type: ignore[no-untyped-def]  # a Composite
+    return Composer(sources, "train", ComposerConfig(size=64, seconds=2)).compose(seed)
+
+
+def test_a_batch_is_its_composites(tiny_sources: Sources) -> None:
+    batch = CompositeBatches(tiny_sources, "train", PLAIN, 9)[2]
+    for i in range(3):
+        clip = composed(tiny_sources, 6 + i)
+        assert np.array_equal(batch.frames[i].numpy(), clip.frames)
+        assert np.array_equal(batch.masks[i].numpy(), clip.masks)
+        assert torch.equal(batch.log_mel[i], window_examples(clip.waveform, 2))
+        for k, category in enumerate(tiny_sources.categories):
+            wanted = np.any([one.sounding for one in clip.objects if one.category == category] or [[False] * 2], axis=0)
+            assert np.array_equal(batch.heard[i, :, k].numpy(), wanted)
+
+
+@pytest.mark.parametrize("kind", [CompositeBatches, SoundBatches])
+def test_the_same_number_gives_the_same_batch(
+    tiny_sources: Sources, kind: type[CompositeBatches] | type[SoundBatches]
+) -> None:
+    config = StreamConfig(size=64, clips=2, hushed=0.3, foreign=0.3)
+    one, other = (kind(tiny_sources, "train", config, 9) for _ in range(2))
+    assert same(one[5], other[5])
+    assert not same(one[5], one[3])
+
+
+def test_a_stream_may_start_anywhere_and_in_another_process(tiny_sources: Sources) -> None:
+    batches = SoundBatches(tiny_sources, "train", StreamConfig(clips=2), 6)
+    whole = list(stream(batches, 0, 6, workers=0))
+    rest = list(stream(batches, 4, 6, workers=1))
+    assert len(whole) == 6
+    assert all(same(*pair) for pair in zip(whole[4:], rest, strict=True))
+
+
+def test_hushed_clips_keep_the_picture_and_light_nothing(tiny_sources: Sources) -> None:
+    config = StreamConfig(size=64, clips=3, hushed=1.0, foreign=0.0, apart=False)
+    plain, hushed = (CompositeBatches(tiny_sources, "train", c, 9)[1] for c in (PLAIN, config))
+    assert torch.equal(plain.frames, hushed.frames)
+    assert torch.equal(plain.things, hushed.things)
+    assert plain.masks.any()
+    assert not hushed.masks.any()
+    assert not hushed.heard.any()
+
+
+def test_a_foreign_sound_names_what_is_heard_and_lights_nothing(tiny_sources: Sources) -> None:
+    config = StreamConfig(size=64, clips=1, frames=2, hushed=0.0, foreign=1.0, apart=False)
+    dataset, plain = (
+        CompositeBatches(tiny_sources, "train", c, 30)
+        for c in (config, StreamConfig(size=64, clips=1, frames=2, hushed=0.0, foreign=0.0, apart=False))
+    )
+    replaced = 0
+    for number in range(30):
+        batch, own = dataset[number], plain[number]
+        assert torch.equal(batch.frames, own.frames)
+        if torch.equal(batch.log_mel, own.log_mel):
+            continue  # every kind of the tiny set is in the picture, so no other scene was foreign to it
+        replaced += 1
+        assert not batch.masks.any()
+        shown = set(batch.things.unique().tolist())
+        assert shown.isdisjoint(batch.heard.any(1).nonzero()[:, 1].tolist())
+    assert replaced >= 5
+
+
+def test_sound_batches_hear_what_composites_hear(tiny_sources: Sources) -> None:
+    config = StreamConfig(size=64, clips=3, frames=2, hushed=0.0, foreign=0.0, apart=False)
+    seen, heard = (kind(tiny_sources, "train", config, 9)[4] for kind in (CompositeBatches, SoundBatches))
+    assert torch.equal(seen.log_mel, heard.log_mel)
+    assert torch.equal(seen.heard, heard.heard)
+
+
+def test_things_are_what_is_seen_in_the_middle_of_a_cell(tiny_sources: Sources) -> None:
+    clip, categories = composed(tiny_sources, 3), tiny_sources.categories
+    labels = thing_labels(clip, categories)
+    assert labels.shape == (2, 64 // GRID, 64 // GRID)
+    for t in range(2):
+        for row in range(labels.shape[1]):
+            for column in range(labels.shape[2]):
+                y, x = row * GRID + GRID // 2, column * GRID + GRID // 2
+                here = [one.category for one in clip.objects if one.visible[t, y, x]]
+                wanted = categories.index(here[-1]) if here else len(categories)
+                assert labels[t, row, column] == wanted
+    assert (labels < len(categories)).any()
+
+
+def test_labels_of_what_is_heard() -> None:
+    table = heard_labels({("b", 0), ("a", 2), ("b", 2)}, 3, ("a", "b"))
+    assert table.tolist() == [[False, True], [False, False], [True, True]]
+
+
+def test_apart_makes_each_second_a_clip(tiny_sources: Sources) -> None:
+    batch = CompositeBatches(tiny_sources, "train", PLAIN, 9)[0]
+    single = apart(batch)
+    assert single.frames.shape[:2] == (6, 1)
+    assert torch.equal(single.masks[3, 0], batch.masks[1, 1])
+    assert torch.equal(single.heard[4, 0], batch.heard[2, 0])
+    odd = CompositeBatches(tiny_sources, "train", StreamConfig(size=64, clips=3, hushed=0.0, foreign=0.0), 9)
+    assert [odd[i].frames.shape[:2] for i in (0, 1)] == [(3, 2), (6, 1)]
+
+
+def test_stacking_is_concatenation(tiny_sources: Sources) -> None:
+    dataset = SoundBatches(tiny_sources, "train", StreamConfig(clips=2), 9)
+    both = stack([dataset[0], dataset[1]])
+    assert torch.equal(both.log_mel, torch.cat([dataset[0].log_mel, dataset[1].log_mel]))
+
+
+def test_a_hush_is_faint_but_not_digital_silence() -> None:
+    noise = hush(16_000, np.random.default_rng(0))
+    assert 0 < np.abs(noise).mean() < HUSH

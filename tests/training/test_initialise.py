@@ -1,0 +1,65 @@
+"""The packaged weights are in the right places: they recognise photographs of the project."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import avs_core.datasets
+from avs_core.errors import CheckpointMismatch
+from avs_core.models.backbones import build_backbone
+from avs_core.training.initialise import LITE0_INPUT, in_order, lite0_classifier, load_lite0
+
+CUTOUTS = Path(avs_core.datasets.__file__).parent / "cutouts"
+
+# ImageNet's class numbers
+KNOWN = {
+    "erase_gorilla": 366,
+    "erase_macaque": 373,
+    "erase_gibbon": 368,
+    "erase_penguin": 145,
+    "erase_toucan": 96,
+    "world_koala": 105,
+    "world_panda": 388,
+    "world_polar_bear": 296,
+    "world_bison": 347,
+    "world_scarlet_macaw": 88,
+}
+
+
+def picture(name: str) -> torch.Tensor:
+    """A cut-out on grey, 224 × 224."""
+    cut = Image.open(CUTOUTS / f"{name}.webp").convert("RGBA")
+    cut.thumbnail((200, 200))
+    canvas = Image.new("RGB", (224, 224), (124, 124, 124))
+    canvas.paste(cut, ((224 - cut.width) // 2, (224 - cut.height) // 2), cut)
+    return torch.frombuffer(bytearray(canvas.tobytes()), dtype=torch.uint8).view(1, 1, 224, 224, 3)
+
+
+def test_the_classifier_recognises_most_animals_of_the_project() -> None:
+    with torch.inference_mode():
+        logits = lite0_classifier()(torch.cat([LITE0_INPUT(picture(name))[0] for name in KNOWN]))
+    top = logits.topk(5).indices.tolist()
+    right = [name for name, found in zip(KNOWN, top, strict=True) if KNOWN[name] in found]
+    assert len(right) >= 8, f"recognised only {right}"
+
+
+def test_the_backbone_gets_the_classifier_s_weights() -> None:
+    backbone = build_backbone("tf_efficientnet_lite0")
+    load_lite0(backbone.body)
+    wanted = lite0_classifier().state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in backbone.body.state_dict().items())
+
+
+def test_another_network_is_refused() -> None:
+    with pytest.raises(CheckpointMismatch, match="no weights for"):
+        load_lite0(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("shapes", [[(2,), (4,)], [(2,)]])
+def test_tensors_that_do_not_match_in_order_are_refused(shapes: list[tuple[int, ...]]) -> None:
+    packaged = {str(i): torch.zeros(shape) for i, shape in enumerate(shapes)}
+    with pytest.raises(CheckpointMismatch, match="must match 2"):
+        in_order(packaged, {"a": torch.zeros(2), "b": torch.zeros(3)})
