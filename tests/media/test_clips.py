@@ -38,7 +38,7 @@ def held_to_ffmpeg(path: Path, backend: str) -> None:
     times, codes = frames_by_ffmpeg(path, (info.height, info.width))
     assert [codes[index] for index in positions(dense)] == [code for second in want for code in second]
     shown_us = np.array([times[index] for index in positions(dense)]) * 1e6
-    np.testing.assert_allclose(dense.frame_time_us.reshape(-1), shown_us, atol=20)  # ffmpeg prints 6 digits
+    np.testing.assert_allclose(dense.frame_time_us.reshape(-1), shown_us, atol=100)  # 6 digits, and one tick of an MP4
     if info.has_audio:
         reference = sound_by_ffmpeg(path)
         reference = np.pad(reference, (0, max(len(sparse.waveform) - len(reference), 0)))
