@@ -326,8 +326,17 @@ def _parse_categories(root: str, raw: bytes) -> tuple[str, ...]:
 
 
 def _pack(net: nn.Module, audio_encoder: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """All weights under their bundle names; only floating point numbers change format."""
+    """All weights under their bundle names; floating point numbers in `dtype`, where it can hold them.
+
+    Half precision ends at 65504, and the variances that TPAVI's batch norm has seen do not.
+    """
     weights = {
         f"{part}.{k}": v for part, m in (("net", net), ("audio", audio_encoder)) for k, v in m.state_dict().items()
     }
-    return {k: (v.to(dtype) if v.is_floating_point() else v).cpu().contiguous() for k, v in weights.items()}
+    return {k: _rounded(v, dtype).cpu().contiguous() for k, v in weights.items()}
+
+
+def _rounded(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in `dtype`, or as it is where that would make a number infinite or it holds no real numbers."""
+    rounded = value.to(dtype) if value.is_floating_point() else value
+    return rounded if bool(torch.isfinite(rounded).all()) else value
