@@ -8,7 +8,8 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -88,7 +89,7 @@ def measure(name: str, path: Path) -> list[Row]:
     info = probe(str(path))
     unit = Unit(VideoRef(str(path), path.stat().st_size, "benchmark"), 0, info.seconds)
     backends = [backend for backend in BACKENDS if backend != "decord" or decord_is_exact(info)]
-    acts = {b: lambda b=b: decode_clip(unit, DecodeConfig(backend=b), MAX_PIXELS) for b in backends}
+    acts = {b: partial(decode_clip, unit, DecodeConfig(backend=b), MAX_PIXELS) for b in backends}
     spent, clips = least_cpu_s(acts)
     rows = []
     for backend in backends:
@@ -101,7 +102,7 @@ def measure(name: str, path: Path) -> list[Row]:
     return rows
 
 
-def least_cpu_s(acts: dict[Backend, Callable[[], Clip]]) -> tuple[dict[Backend, float], dict[Backend, Clip]]:
+def least_cpu_s(acts: Mapping[Backend, Callable[[], Clip]]) -> tuple[dict[Backend, float], dict[Backend, Clip]]:
     """Least CPU seconds of each act, all threads counted, and what it returned."""
     spent: dict[Backend, float] = {}
     clips: dict[Backend, Clip] = {}
