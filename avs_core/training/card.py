@@ -5,9 +5,9 @@ from avs_core.training.evaluation import Evaluation
 
 LIMITS = (
     "It knows about 60 kinds of things from 135 cut-outs and 111 recordings, and was trained and measured on "
-    "composites of such: it has seen no real video with sound. It mostly finds what could sound, and only weakly which of these "
-    "does: compare its figures under no sound and under a wrong one. It lights one region, without names or instances, "
-    "and cannot tell the seconds of a window apart by their sound."
+    "composites of such: it has seen no real video with sound. It mostly finds what could sound, and only weakly "
+    "which of these does: compare its figures under no sound and under a wrong one. It lights one region, without "
+    "names or instances, and cannot tell the seconds of a window apart by their sound."
 )
 
 

@@ -118,7 +118,7 @@ def write_bundle(recipe: Recipe, trainee: Trainee, sources: Sources, out: Path) 
         mean=LITE0_INPUT.mean,
         std=LITE0_INPUT.std,
         window_s=recipe.window_s,
-        stored_as="fp16",
+        stored_as="fp32",
         trained_on=recipe.about,
         limits=LIMITS,
     )
