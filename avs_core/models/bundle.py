@@ -157,6 +157,9 @@ def load_bundle(uri_or_name: str | Path) -> Bundle:
     complaint = _complaint(parts.state_dict(), tensors)
     if complaint:
         raise BundleError(f"{root}/{WEIGHTS} does not fit {CONFIG}: {complaint}")
+    broken = sorted(key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all()))
+    if broken:
+        raise BundleError(f"{root}/{WEIGHTS}: weights must be finite, these are not: {_some(broken)}; save it anew")
     _fill(parts, tensors)
     return Bundle(config, categories, net.eval(), encoder.eval(), hashlib.sha256(weights).hexdigest())
 

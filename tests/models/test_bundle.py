@@ -1,5 +1,6 @@
 """Bundles survive a round trip and refuse what doesn't fit; published checkpoints import or say why not."""
 
+import copy
 import hashlib
 import json
 from collections import OrderedDict
@@ -70,6 +71,21 @@ def test_half_precision_is_loaded_as_single(tmp_path: Path, parts: tuple[TPAVINe
         assert ours.dtype == theirs.dtype, name
         expected = theirs.half().float() if theirs.is_floating_point() else theirs
         assert torch.equal(ours, expected), name
+
+
+def test_what_half_precision_cannot_hold_stays_single(tmp_path: Path, parts: tuple[TPAVINet, AudioCNN]) -> None:
+    net, encoder = copy.deepcopy(parts[0]), parts[1]
+    net.tpavi["0"].bn.running_var.fill_(2e9)  # as training leaves it
+    save_bundle(tmp_path, CONFIG.model_copy(update={"stored_as": "fp16"}), net, encoder, card="")
+    assert torch.equal(load_bundle(tmp_path).net.tpavi["0"].bn.running_var, net.tpavi["0"].bn.running_var)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, parts: tuple[TPAVINet, AudioCNN]) -> None:
+    net = copy.deepcopy(parts[0])
+    net.tpavi["0"].bn.running_var.fill_(torch.inf)
+    save_bundle(tmp_path, CONFIG, net, parts[1], card="")
+    with pytest.raises(BundleError, match=r"finite.*tpavi\.0\.bn\.running_var"):
+        load_bundle(tmp_path)
 
 
 def test_a_built_in_name_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
