@@ -4,8 +4,8 @@ run           what a job calls: `start_run`, `Tracker`, `NullRun`
 registry      bundles as registered models: `resolve_model`, `register_bundle`
 redaction     what must not leave the process is taken out of everything that is logged
 outbox        the queue between the job and a server that may be away
-mlflow_store  the calls of MLflow
 manners       how MLflow behaves in our process
+mlflow_…      the calls of MLflow
 
 MLflow is imported when a run starts, not before: that takes seconds.
 """

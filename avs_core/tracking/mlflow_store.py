@@ -38,8 +38,8 @@ class MlflowStore:
         self._client: MlflowClient | None = None
         self._refusal: NotApplied | None = None
         self._tables: list[str] = []
-        self.experiment_id: str | None = None
-        self.run_id: str | None = None
+        self._experiment_id: str | None = None
+        self._run_id: str | None = None
 
     @property
     def where(self) -> str:
@@ -47,17 +47,22 @@ class MlflowStore:
         return str(redact(self._uri))
 
     @property
+    def run_id(self) -> str | None:
+        """None until the first entry is sent."""
+        return self._run_id
+
+    @property
     def run_url(self) -> str | None:
         """A link, or the command that serves a local store and the link it then has; None before there is a run."""
-        if self.run_id is None:
+        if self._run_id is None:
             return None
-        page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        page = f"#/experiments/{self._experiment_id}/runs/{self._run_id}"
         if self._uri.startswith(("http://", "https://")):
             return f"{self.where.rstrip('/')}/{page}"
         return f"http://127.0.0.1:5000/{page} after: mlflow ui --backend-store-uri {self.where}"
 
     def send(self, entries: Sequence[Entry]) -> None:
-        """Some metrics, or one other entry. Raises `OutcomeUnknown` (the server is away) or `NotApplied` (it refuses)."""
+        """Some metrics, or one other entry. Raises `OutcomeUnknown` (server away) or `NotApplied` (it refuses)."""
         with translated():
             client, run_id = self._run()
             if isinstance(entries[0], Metrics):
@@ -72,14 +77,14 @@ class MlflowStore:
         try:
             with translated():
                 self._client = self._client or connect(self._uri)
-                self.experiment_id = self.experiment_id or ensure_experiment(
+                self._experiment_id = self._experiment_id or ensure_experiment(
                     self._client, self._experiment, self._artefacts
                 )
-                self.run_id = self.run_id or self._create_run(self._client, self.experiment_id)
+                self._run_id = self._run_id or self._create_run(self._client, self._experiment_id)
         except NotApplied as refusal:
             self._refusal = refusal
             raise
-        return self._client, self.run_id
+        return self._client, self._run_id
 
     def _create_run(self, client: MlflowClient, experiment_id: str) -> str:
         run = client.create_run(experiment_id, start_time=self._start_ms, run_name=self._run_name)

@@ -89,9 +89,9 @@ class Patience:
 
     capacity: int = 10_000
     batch: int = 50
-    pause_s: float = 5.0
-    close_s: float = 60.0
-    close_away_s: float = 4.0
+    pause_s: int | float = 5.0
+    close_s: int | float = 60.0
+    close_away_s: int | float = 4.0
 
     def __post_init__(self) -> None:
         if min(self.capacity, self.batch, self.pause_s, self.close_s, self.close_away_s) <= 0:
@@ -146,7 +146,7 @@ class Outbox:
             LOG.warning("%d entries of the tracking run did not reach %s", self._dropped, self._where)
         return self._dropped
 
-    def _limit_s(self) -> float:
+    def _limit_s(self) -> int | float:
         return self._patience.close_away_s if self._away else self._patience.close_s
 
     def _make_room(self) -> bool:
@@ -189,15 +189,15 @@ class Outbox:
                 self._flying.append(self._waiting.popleft())
             return True
 
-    def _keep(self, error: OutcomeUnknown, pause_s: float) -> bool:
-        """Put back what did not arrive and pause; False when the run ends meanwhile and there was a last attempt."""
+    def _keep(self, error: OutcomeUnknown, pause_s: int | float) -> bool:
+        """Put back what did not arrive and pause; False when the run is ending and the server was away before, too."""
         self._warn("is away, the job goes on and tracking is tried again now and then", error)
         with self._changed:
-            last = self._closing
+            last = self._closing and self._away
             self._away = True
             self._waiting.extendleft(reversed(self._flying))
             self._flying = []
-            if not last:
+            if not self._closing:
                 self._changed.wait_for(lambda: self._closing, pause_s)
             return not last
 

@@ -19,8 +19,8 @@ _SECRET_WORDS = (
 )
 _SECRET_NAME = re.compile(rf"(?:^|[^a-z])(?:{_SECRET_WORDS})(?:$|[^a-z])", re.IGNORECASE)
 _ASSIGNED = re.compile(
-    rf"""(?P<name>[\w.-]*(?<![a-z])(?:{_SECRET_WORDS})(?![a-z])[\w.-]*["']?\s*[=:]\s*)(?P<value>"[^"]*"|'[^']*'|[^\s,;&"'}}\]]+)""",
-    re.IGNORECASE,
+    rf"""(?P<name>[\w.-]*(?:(?<![a-zA-Z])|(?=[A-Z]))(?i:{_SECRET_WORDS})(?![a-z])[\w.-]*["']?\s*[=:]\s*)"""
+    r"""(?P<value>"[^"]*"|'[^']*'|[^\s,;&"'}\]]+)"""
 )
 _SCHEME = re.compile(r"\b(?P<scheme>bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 _USER = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^\s/@?#]+@", re.IGNORECASE)

@@ -5,15 +5,12 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from avs_core.errors import ConfigError
 from avs_core.tracking.manners import teach_mlflow
-from avs_core.tracking.outbox import DiskFile, Ended, Metrics, Outbox, Params, Patience, Tags, TextFile
+from avs_core.tracking.outbox import DiskFile, Ended, Entry, Metrics, Outbox, Params, Patience, Tags, TextFile
 from avs_core.tracking.redaction import redact
-
-if TYPE_CHECKING:
-    from avs_core.tracking.mlflow_store import MlflowStore
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -26,6 +23,27 @@ LONGEST_TAG = 5000
 _NOT_IN_KEYS = re.compile(r"[^\w\-. /:]", re.ASCII)
 
 
+@runtime_checkable
+class Store(Protocol):
+    """Where a run is kept: what `mlflow_store` implements."""
+
+    @property
+    def where(self) -> str:
+        """The server, for messages."""
+
+    @property
+    def run_id(self) -> str | None:
+        """None until the run is made."""
+
+    @property
+    def run_url(self) -> str | None:
+        """None until the run is made."""
+
+    def send(self, entries: Sequence[Entry]) -> None:
+        """As `outbox.Send`."""
+
+
+@runtime_checkable
 class Tracker(Protocol):
     """A run of a job, as a tracking server shows it. No call waits for the server, and none fails because of it."""
 
@@ -44,7 +62,7 @@ class Tracker(Protocol):
     def log_params(self, params: Mapping[str, Any]) -> None:
         """What the job was told to do; nested names are joined with dots."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, int | float], step: int) -> None:
         """Numbers while it runs."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -73,7 +91,7 @@ class NullRun:
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Nothing."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, int | float], step: int) -> None:
         """Nothing."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -113,7 +131,7 @@ def start_run(
 class MlflowRun:
     """A run on an MLflow server or in a local store."""
 
-    def __init__(self, store: "MlflowStore", patience: Patience | None = None) -> None:
+    def __init__(self, store: Store, patience: Patience | None = None) -> None:
         self._store = store
         self._outbox = Outbox(store.send, store.where, patience)
         self._finished = False
@@ -139,7 +157,7 @@ class MlflowRun:
         if flat:
             self._outbox.put(Params(flat))
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: Mapping[str, int | float], step: int) -> None:
         """Stamped with the time of the call, however late it is sent."""
         if metrics:
             values = {_key(name): float(value) for name, value in metrics.items()}
