@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from avs_core.tracking import fetch_model, register_bundle, start_run
+from avs_core.tracking import Tracker, fetch_model, register_bundle, start_run
 from avs_core.tracking.outbox import Patience
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -28,8 +28,14 @@ class Server:
     def __init__(self, folder: Path, port: int) -> None:
         self.uri = f"http://127.0.0.1:{port}"
         self._log = folder / "log.txt"
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-                   "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]  # fmt: skip
+        options = {
+            "--host": "127.0.0.1",
+            "--port": str(port),
+            "--workers": "1",
+            "--backend-store-uri": f"sqlite:///{folder}/mlflow.db",
+            "--artifacts-destination": f"{folder}/artifacts",
+        }
+        command = [sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
 
@@ -68,9 +74,9 @@ def server(tmp_path: Path, port: int) -> Iterator[Server]:
         server.kill()
 
 
-def until_run(run: object) -> None:
+def until_made(run: Tracker) -> None:
     deadline = time.monotonic() + 60
-    while getattr(run, "run_id") is None:  # noqa: B009 - a property that changes; mypy would narrow it
+    while run.run_id is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -108,7 +114,7 @@ def test_a_run_and_a_model_go_through_a_server(
 def test_a_job_outlives_its_server(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = start_run("served", "killed", tmp_path / "unused", server.uri)
     run.log_metrics({"units": 0}, 0)
-    until_run(run)
+    until_made(run)
     server.kill()
     started = time.monotonic()
     for step in range(1, 200):
@@ -132,7 +138,7 @@ def test_what_a_server_missed_arrives_when_it_is_back(
 
     run = start_run("served", "restarted", tmp_path / "unused", server.uri, Patience(pause_s=0.5))
     run.log_metrics({"units": 0}, 0)
-    until_run(run)
+    until_made(run)
     server.kill()
     for step in range(1, 50):
         run.log_metrics({"units": step}, step)
