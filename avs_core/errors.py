@@ -15,6 +15,7 @@
     │   ├── DecoderCrashed      the decoding process died (signal, out of memory)
     │   ├── NonFiniteOutput     the model's output for this file holds NaN or infinity
     │   └── MediaDenied         the store refuses to show this file, or it has vanished
+    ├── DecoderUnavailable      the decoding process can't start on this machine: no file is to blame
     ├── StorageError            an object store or disk failed
     │   ├── NotFound            certainly not there
     │   ├── AlreadyExists       certainly not applied: the key was taken (put-if-absent)
@@ -116,6 +117,10 @@ class MediaDenied(MediaError):
     """The store refuses to show this file, or it vanished after it was listed."""
 
     dead_class = "denied"
+
+
+class DecoderUnavailable(AvsError):
+    """The decoding process can't start on this machine: no file is to blame."""
 
 
 class StorageError(AvsError):

@@ -17,7 +17,7 @@ from types import TracebackType
 
 import avs_core
 from avs_core.clip import Clip, Unit
-from avs_core.errors import DecoderCrashed, DecodeTimeout, MediaError, MediaTooLarge
+from avs_core.errors import DecoderCrashed, DecoderUnavailable, DecodeTimeout, MediaError, MediaTooLarge
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.media.messages import (
     Arrays,
@@ -117,7 +117,11 @@ class _Child:
             env=os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"},
         )
         self.expect(START_S, START_S, None, "(starting)")
-        self.answer()
+        try:
+            self.answer()
+        except MediaError as fault:  # no file has been named yet: none may be blamed
+            self.kill()
+            raise DecoderUnavailable(f"a decoding process must start within {START_S:g} s; {fault}") from fault
 
     @property
     def pid(self) -> int:

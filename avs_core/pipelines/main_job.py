@@ -1,7 +1,7 @@
 """The main job as a user runs it: segment, under a tracking run, with a page to look at in the end."""
 
-import json
 import logging
+import os
 import platform
 import subprocess
 from collections import Counter
@@ -24,7 +24,7 @@ from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment import SegmentResult, check_dead_share, frame_size, run_record, segment
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.report.page import ReportFacts, VideoSection, join, read_rows, write_page
-from avs_core.tracking import NullRun, Tracker, resolve_model, start_run
+from avs_core.tracking import NullRun, Tracker, fetch_model, resolve_model, start_run
 
 LOG = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ def run_main_job(inputs: Iterable[str], config: SegmentConfig, job: JobConfig) -
     """Segment what the inputs name; log the run; write the page. Raises what `segment` raises."""
     inputs, out = list(inputs), Path(job.out)
     videos = find_videos(inputs)
+    config = config.model_copy(update={"model": _pinned(config.model, job, out)})
     bundle = load_bundle(resolve_model(config.model))
     record = run_record(config, bundle.config, bundle.weights_sha256)
     with _tracked(job, out, config, record, inputs) as tracker:
@@ -55,6 +56,19 @@ def run_main_job(inputs: Iterable[str], config: SegmentConfig, job: JobConfig) -
         _log_artefacts(tracker, config, result, page)
     check_dead_share(result, config.max_dead_share)
     return DoneJob(result, tuple(found), page, tracker.run_url)
+
+
+def _pinned(model: str, job: JobConfig, out: Path) -> str:
+    """A model that can't change during the job: an alias becomes the version that it names now.
+
+    With a tracking server that the workers' environment names too they fetch that version themselves; otherwise the
+    registry is a file of this machine, and they get the folder it was fetched to.
+    """
+    if not model.startswith("models:"):
+        return model
+    found = fetch_model(model, tracking_uri=job.tracking_uri, default_store=out)
+    shared = job.tracking_uri is None and "MLFLOW_TRACKING_URI" in os.environ
+    return found.uri if shared else str(found.folder)
 
 
 @contextmanager
@@ -139,6 +153,6 @@ def _log_artefacts(tracker: Tracker, config: SegmentConfig, result: SegmentResul
     if page is not None:
         tracker.log_file(page, "report.html")
     letters = dead_letters(config.archive, result.run_key)
-    tracker.log_text(json.dumps(letters.to_pylist(), indent=1), "dead_letters.json")
+    tracker.log_table(letters.to_pylist(), "dead_letters.json")
     counts = Counter(letters.column("error_class").to_pylist())
     tracker.log_metrics({f"dead.{name}": count for name, count in counts.items()}, step=0)

@@ -198,7 +198,7 @@ def _run(
         for row in _pipeline(rows, config, record).iter_rows():
             unit = totals.add(row)
             progress.update(videos=len(totals.videos), seconds=totals.video_seconds, dead=len(totals.dead))
-            tracker.log_metrics(totals.metrics(), step=totals.rows)
+            tracker.log_metrics({**totals.metrics(), **progress.snapshot().metrics()}, step=totals.rows)
             LOG.debug("%s %s", row["status"], unit.unit_id)
 
 

@@ -17,6 +17,7 @@ from avs_core.errors import (
     ConfigError,
     CorruptMedia,
     DecoderCrashed,
+    DecoderUnavailable,
     DecodeTimeout,
     MediaDenied,
     MediaError,
@@ -258,3 +259,9 @@ def test_a_video_on_s3_is_decoded_as_one_on_disk(s3_bucket: str, plain: Path) ->
         assert np.array_equal(there.waveform, here.waveform)
         with pytest.raises(MediaDenied):
             decoder.probe(f"{s3_bucket}/videos/gone.mp4")
+
+
+def test_a_process_that_cannot_start_blames_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with GuardedDecoder() as decoder, pytest.raises(DecoderUnavailable, match="must start"):
+        decoder.probe("/nowhere.mp4")
