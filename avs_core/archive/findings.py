@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avs_core.archive.read import dead_letters, open_archive, open_frames
+from avs_core.clip import VideoRef
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,17 @@ class Finding:
         return self.uri.rpartition("/")[2]
 
 
-def findings(archive: str, run: str | None = None, uris: Iterable[str] | None = None) -> list[Finding]:
-    """The findings of a run by URI; of the given videos only, where some are given."""
+def findings(archive: str, run: str | None = None, videos: Iterable[VideoRef] | None = None) -> list[Finding]:
+    """The findings of a run by URI; of the given videos only, where some are given, and of these versions of them."""
     looked = {row["video_uri"]: row for row in _looked_at(archive, run).to_pylist()}
     heard = {row["video_uri"]: row for row in _sounding(archive, run).to_pylist()}
-    dead = {row["video_uri"]: row["error_class"] for row in dead_letters(archive, run).to_pylist()}
-    wanted = set(uris) if uris is not None else {*looked, *dead}
+    versions = {video.uri: video.fingerprint for video in videos} if videos is not None else None
+    dead = {
+        row["video_uri"]: row["error_class"]
+        for row in dead_letters(archive, run).to_pylist()
+        if versions is None or versions.get(row["video_uri"]) == row["fingerprint"]
+    }
+    wanted = {*looked, *dead} if versions is None else set(versions)
     return [_finding(uri, looked.get(uri), heard.get(uri), dead.get(uri)) for uri in sorted(wanted)]
 
 

@@ -13,6 +13,9 @@ from ray.data import DataContext
 
 from avs_core.errors import ConfigError
 
+STAGE_CPUS = {"decode": 0.5, "segment": 0.75, "commit": 0.25}
+"""CPUs that an actor of each stage asks Ray for, on a cluster that has enough."""
+
 
 @dataclass(frozen=True)
 class Pools:
@@ -24,6 +27,11 @@ class Pools:
     decoders: int
     segmenters: int
     gpus_per_segmenter: float
+    cpu_scale: float = 1.0
+
+    def cpus(self, stage: str) -> float:
+        """What an actor of a stage asks for. Scaled down where the pools would not fit: they would wait for ever."""
+        return STAGE_CPUS[stage] * self.cpu_scale
 
 
 @contextmanager
@@ -88,8 +96,8 @@ def size_pools(units: int, device: str, decoders: int | None, segmenters: int | 
     on_gpu = gpus > 0 and device != "cpu"
     wanted_segmenters = segmenters or (gpus if on_gpu else max(1, cpus // 2))
     wanted_decoders = decoders or max(1, cpus - wanted_segmenters)
-    return Pools(
-        decoders=min(wanted_decoders, units),
-        segmenters=min(wanted_segmenters, units),
-        gpus_per_segmenter=1.0 if on_gpu else 0.0,
-    )
+    if on_gpu and wanted_segmenters > gpus:
+        raise ConfigError(f"a segmenter takes a whole GPU: {wanted_segmenters} segmenters, but the cluster has {gpus}")
+    few_decoders, few_segmenters = min(wanted_decoders, units), min(wanted_segmenters, units)
+    needed = STAGE_CPUS["decode"] * few_decoders + STAGE_CPUS["segment"] * few_segmenters + STAGE_CPUS["commit"]
+    return Pools(few_decoders, few_segmenters, 1.0 if on_gpu else 0.0, min(1.0, cpus / needed))

@@ -67,7 +67,13 @@ def _manifest(uri: str) -> Iterator[VideoRef]:
 
 
 def _manifest_entries(uri: str) -> list[str]:
-    data = storage.read_bytes(uri)
+    try:
+        return _parse_manifest(uri, storage.read_bytes(uri))
+    except UnicodeDecodeError as error:
+        raise InputError(f"a text manifest must be UTF-8; {uri} is not: {error}") from error
+
+
+def _parse_manifest(uri: str, data: bytes) -> list[str]:
     if uri.lower().endswith(".txt"):
         lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
         return [line for line in lines if line and not line.startswith("#")]
@@ -103,4 +109,6 @@ def _suffix(uri: str) -> str:
 
 
 def _ref(found: storage.ObjectInfo) -> VideoRef:
+    if found.uri.encode("utf-8", "ignore").decode() != found.uri:
+        raise InputError(f"a file name must be valid UTF-8, {found.uri!r} is not: rename the file")
     return VideoRef(uri=found.uri, size=found.size, fingerprint=found.fingerprint, modified_us=found.modified_us)

@@ -15,7 +15,7 @@ from avs_core.archive.findings import Finding, findings
 from avs_core.archive.read import dead_letters
 from avs_core.archive.schema import RunRecord, run_key
 from avs_core.clip import Unit, VideoRef
-from avs_core.errors import MediaError, StorageError
+from avs_core.errors import DecoderUnavailable, MediaError, StorageError
 from avs_core.media.decode import GuardedDecoder
 from avs_core.models.bundle import load_bundle
 from avs_core.pipelines.inputs import find_videos
@@ -51,7 +51,7 @@ def run_main_job(inputs: Iterable[str], config: SegmentConfig, job: JobConfig) -
     record = run_record(config, bundle.config, bundle.weights_sha256)
     with _tracked(job, out, config, record, inputs) as tracker:
         result = segment(videos, config, record, tracker, Progress())
-        found = findings(config.archive, result.run_key, [video.uri for video in videos])
+        found = findings(config.archive, result.run_key, videos)
         page = _page(videos, found, result, config, job, record) if job.report else None
         _log_artefacts(tracker, config, result, page)
     check_dead_share(result, config.max_dead_share)
@@ -80,10 +80,10 @@ def _tracked(
         yield NullRun()
         return
     tracker = start_run(job.experiment, f"segment {record.model}", out, job.tracking_uri)
-    tracker.set_tags(_provenance())
-    tracker.log_params({"segment": config.model_dump(mode="json"), "run_key": run_key(record), "inputs": inputs})
-    tracker.log_params({"record": record.model_dump(mode="json")})
     try:
+        tracker.set_tags(_provenance())
+        tracker.log_params({"segment": config.model_dump(mode="json"), "run_key": run_key(record), "inputs": inputs})
+        tracker.log_params({"record": record.model_dump(mode="json")})
         yield tracker
     except KeyboardInterrupt:
         tracker.finish("KILLED")
@@ -96,10 +96,18 @@ def _tracked(
 
 def _provenance() -> dict[str, str]:
     """Which code ran on what: for the tracking run, never for the archive."""
-    here = Path(__file__).parent
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     versions = {name: version(name) for name in ("torch", "ray", "av", "pyarrow", "timm")}
-    return {"git_commit": git.stdout.strip() or "unknown", "python": platform.python_version(), **versions}
+    return {"git_commit": _git_commit(), "python": platform.python_version(), **versions}
+
+
+def _git_commit() -> str:
+    """The commit of this checkout; "unknown" for an installed package, or where there is no git."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
+    return git.stdout.strip() or "unknown"
 
 
 def _page(
@@ -142,7 +150,7 @@ def _sections(shown: Sequence[VideoRef], config: SegmentConfig, record: RunRecor
             try:
                 seconds = min(decoder.probe(video.uri).seconds, PAGE_SECONDS)
                 clip = decoder.decode(Unit(video, 0, seconds))
-            except (MediaError, StorageError) as fault:
+            except (MediaError, StorageError, DecoderUnavailable) as fault:
                 LOG.warning("no pictures on the page of %s: %s", video.uri, fault)
                 continue
             sections.append(join(video.uri, rows[video.uri], clip, 0.0))

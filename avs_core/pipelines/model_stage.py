@@ -3,6 +3,7 @@
 import time
 
 import pyarrow as pa
+import torch
 
 from avs_core import masks
 from avs_core.archive.schema import FrameRow, frame_table, instance_table
@@ -11,7 +12,7 @@ from avs_core.errors import MediaError
 from avs_core.models.bundle import load_bundle
 from avs_core.models.segmenter import FramePrediction, ObjectMask, TpaviSegmenter
 from avs_core.pipelines import wire
-from avs_core.pipelines.stages import OK, Row, dead_row
+from avs_core.pipelines.stages import OK, Row, dead_row, failed_row
 from avs_core.tracking import resolve_model
 
 
@@ -20,6 +21,8 @@ class SegmentUnit:
 
     def __init__(self, model: str, device: str, threshold: float | None, mask_size: tuple[int, int] | None) -> None:
         bundle = load_bundle(resolve_model(model))
+        if device == "cpu":
+            torch.set_num_threads(1)  # sums are then taken in one order, on every machine
         self._segmenter = TpaviSegmenter(bundle, device=device, threshold=threshold)
         self._mask_size = mask_size
 
@@ -33,6 +36,8 @@ class SegmentUnit:
             instances, frames = self._segment(unit, clip)
         except MediaError as fault:
             return dead_row(unit, "segment", fault)
+        except torch.OutOfMemoryError as fault:
+            return failed_row(unit, "segment", fault)
         return row | {
             "clip": b"",
             "rows": wire.table_to_bytes(instances),

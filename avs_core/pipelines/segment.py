@@ -7,19 +7,20 @@ terminal and the tracker. The driver holds no pixels and no masks: rows of a few
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, Dataset
+from ray.exceptions import RayError
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.ledger import Ledger, load_ledger
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
-from avs_core.errors import ConfigError, TooManyDeadLetters
+from avs_core.errors import AvsError, ConfigError, TooManyDeadLetters
 from avs_core.models.bundle import BundleConfig
 from avs_core.pipelines import wire
 from avs_core.pipelines.cluster import connected, size_pools
@@ -175,10 +176,10 @@ def _probe(videos: Sequence[VideoRef], ledger: Ledger, config: SegmentConfig, re
             "unit_s": config.unit_length_s,
         },
         ActorPoolStrategy(size=pools.decoders),
-        num_cpus=0.5,
+        num_cpus=pools.cpus("decode"),
     )
     rows: list[Row] = []
-    for row in probe.iter_rows():
+    for row in _outcomes(probe):
         units = row.pop("units")
         if row["status"] == OK:
             rows.extend(map(new_row, missing_units(map(wire.unit_from_text, units.splitlines()), ledger)))
@@ -195,7 +196,7 @@ def _run(
     with progress.over(
         videos=len({row["unit_id"][:16] for row in rows}), seconds=sum(u.stop_s - u.start_s for u in units)
     ):
-        for row in _pipeline(rows, config, record).iter_rows():
+        for row in _outcomes(_pipeline(rows, config, record)):
             unit = totals.add(row)
             progress.update(videos=len(totals.videos), seconds=totals.video_seconds, dead=len(totals.dead))
             tracker.log_metrics({**totals.metrics(), **progress.snapshot().metrics()}, step=totals.rows)
@@ -212,16 +213,16 @@ def _pipeline(rows: list[Row], config: SegmentConfig, record: RunRecord) -> Data
     }
     commit = {"archive": config.archive, "record": record}
     dataset = _dataset(rows)
-    dataset = _chain(dataset, DecodeUnit, decode, ActorPoolStrategy(size=pools.decoders), num_cpus=0.5)
+    dataset = _chain(dataset, DecodeUnit, decode, ActorPoolStrategy(size=pools.decoders), num_cpus=pools.cpus("decode"))
     dataset = _chain(
         dataset,
         SegmentUnit,
         {**model, "mask_size": config.mask_size},
         ActorPoolStrategy(size=pools.segmenters),
-        num_cpus=0.75,
+        num_cpus=pools.cpus("segment"),
         num_gpus=pools.gpus_per_segmenter,
     )
-    return _chain(dataset, CommitUnit, commit, ActorPoolStrategy(size=1), num_cpus=0.25)
+    return _chain(dataset, CommitUnit, commit, ActorPoolStrategy(size=1), num_cpus=pools.cpus("commit"))
 
 
 def _dataset(rows: list[Row]) -> Dataset:
@@ -245,6 +246,25 @@ def _chain(
             max_task_retries=MAX_RETRIES,
             **wanted,
         )
+
+
+def _outcomes(dataset: Dataset) -> Iterator[Row]:
+    """The rows of a pipeline as they come. An error of ours that a worker raised is raised as itself."""
+    try:
+        yield from dataset.iter_rows()
+    except RayError as error:
+        raise _ours(error) or error from error
+
+
+def _ours(error: BaseException | None) -> AvsError | None:
+    """The first error of ours in the chain of causes."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, AvsError):
+            return error
+        seen.add(id(error))
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return None
 
 
 def _result(

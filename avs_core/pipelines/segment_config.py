@@ -1,11 +1,14 @@
 """The settings of the main job: one frozen value, from flags, a YAML file or code."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.pipelines.plan import WINDOW_S
+
+Side = Annotated[int, Field(ge=1, le=16_384)]
+"""Pixels."""
 
 
 class SegmentConfig(BaseModel):
@@ -16,7 +19,7 @@ class SegmentConfig(BaseModel):
     archive: str = Field(description="Where the mask archive is, or will be: a folder or s3://bucket/prefix.")
     model: str = Field("tpavi-light", description="A built-in bundle's name, a bundle folder, or models:/name@alias.")
     rate: int = Field(1, ge=1, le=60, description="Frames looked at per second of video.")
-    mask_size: tuple[int, int] | None = Field(
+    mask_size: tuple[Side, Side] | None = Field(
         None, description="Height and width of the masks [default: the source's]."
     )
     threshold: float | None = Field(None, gt=0, lt=1, description="Mask probability threshold [default: the bundle's].")

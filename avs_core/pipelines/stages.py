@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit
-from avs_core.errors import MediaError, NotApplied, OutcomeUnknown, StorageError
+from avs_core.errors import DecoderUnavailable, MediaError, NotApplied, OutcomeUnknown, StorageError
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.media.decode import GuardedDecoder
 from avs_core.pipelines import wire
@@ -64,8 +64,8 @@ def dead_row(unit: Unit, stage: str, fault: MediaError) -> Row:
     }
 
 
-def failed_row(unit: Unit, stage: str, fault: StorageError) -> Row:
-    """A row that the store kept us from finishing: neither done nor dead, the next run takes it up again."""
+def failed_row(unit: Unit, stage: str, fault: Exception) -> Row:
+    """A row that the store or the machine kept us from finishing: neither done nor dead, the next run takes it up."""
     return new_row(unit) | {
         "status": FAILED,
         "stage": stage,
@@ -98,10 +98,14 @@ class ProbeVideo:
             info = with_retries(lambda: self._decoder.probe(unit.video.uri))
         except MediaError as fault:
             return {"units": "", **dead_row(unit, "probe", fault)}
-        except StorageError as fault:
+        except (StorageError, DecoderUnavailable) as fault:
             return {"units": "", **failed_row(unit, "probe", fault)}
         units = cut(unit.video, info.seconds, self._unit_s)
         return {"units": "\n".join(map(wire.unit_to_text, units)), **new_row(unit)}
+
+    def close(self) -> None:
+        """End the decoding process; the end of this one ends it too."""
+        self._decoder.close()
 
 
 class DecodeUnit:
@@ -120,9 +124,13 @@ class DecodeUnit:
             clip = with_retries(lambda: self._decoder.decode(unit))
         except MediaError as fault:
             return dead_row(unit, "decode", fault)
-        except StorageError as fault:
+        except (StorageError, DecoderUnavailable) as fault:
             return failed_row(unit, "decode", fault)
         return row | {"clip": wire.clip_to_bytes(clip), "decode_s": time.perf_counter() - started}
+
+    def close(self) -> None:
+        """End the decoding process; the end of this one ends it too."""
+        self._decoder.close()
 
 
 class CommitUnit:

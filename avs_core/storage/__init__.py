@@ -90,7 +90,8 @@ def redacted(uri: str) -> str:
         return uri
     host, slash, path = rest.partition("/")
     hidden = "…@" if "@" in host else ""
-    return f"{scheme}://{hidden}{host.rpartition('@')[2]}{slash}{_SIGNED.split(path)[0]}"
+    path = _SIGNED.split(path)[0] if scheme == "s3" else re.split("[?#]", path)[0]
+    return f"{scheme}://{hidden}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def join(uri: str, *names: str) -> str:

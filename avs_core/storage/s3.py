@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 READ_ATTEMPTS = 3
 CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 60
+READ_TIMEOUT_S = 15
 ONE_PUT = 2**31
 """s3fs sends up to twice this in one request: a commit must not be a multipart upload."""
 READ_AHEAD = 4 * 2**20
@@ -41,8 +41,9 @@ _BY_STATUS: dict[int, type[StorageError]] = {
     412: AlreadyExists,
 }
 _BY_CODE: dict[str, type[StorageError]] = {
-    "ExpiredToken": AccessDenied,
-    "InvalidToken": AccessDenied,
+    # Credentials that ran out say nothing about the object: it may be read again tomorrow.
+    "ExpiredToken": NotApplied,
+    "InvalidToken": NotApplied,
     "NoSuchBucket": NotFound,
 }
 """Codes that share a status with something else."""

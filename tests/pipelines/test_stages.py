@@ -1,0 +1,126 @@
+"""The stages as plain callables: real files, the built-in model, a real archive on disk, no Ray."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from avs_core import storage
+from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.read import dead_letters, open_archive, open_frames, read_commits
+from avs_core.archive.schema import RunRecord, run_key
+from avs_core.archive.verify import archive_digest, verify
+from avs_core.clip import VideoRef
+from avs_core.errors import AccessDenied, NotApplied, OutcomeUnknown, StorageError
+from avs_core.media.config import DecodeConfig, DecodeLimits
+from avs_core.models.bundle import load_bundle
+from avs_core.pipelines import stages, wire
+from avs_core.pipelines.inputs import find_videos
+from avs_core.pipelines.model_stage import SegmentUnit
+from avs_core.pipelines.plan import unprobed
+from avs_core.pipelines.segment import run_record
+from avs_core.pipelines.segment_config import SegmentConfig
+from avs_core.pipelines.stages import DEAD, FAILED, OK, CommitUnit, DecodeUnit, ProbeVideo, Row, new_row, with_retries
+
+RECORD = RunRecord(model="m", weights_sha256="0" * 64)
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "STORE_BACKOFF_S", 0.0)
+
+
+def video(path: Path) -> VideoRef:
+    return find_videos([str(path)])[0]
+
+
+def test_a_clip_goes_through_all_stages_into_an_archive_that_holds(demo_clips: list[Path], tmp_path: Path) -> None:
+    config = SegmentConfig(archive=str(tmp_path / "archive"))
+    bundle = load_bundle(config.model)
+    record = run_record(config, bundle.config, bundle.weights_sha256)
+    decode, limits = config.decode_config(bundle.config.size), config.decode_limits()
+    with closing(ProbeVideo(decode, limits, 5)) as probe, closing(DecodeUnit(decode, limits)) as decoder:
+        _go_through(probe, decoder, video(demo_clips[0]), config, record)
+
+
+def _go_through(
+    probe: ProbeVideo, decoder: DecodeUnit, clip: VideoRef, config: SegmentConfig, record: RunRecord
+) -> None:
+    ArchiveWriter(config.archive, record).open_run()
+    probed = probe(new_row(unprobed(clip)))
+    units = [wire.unit_from_text(text) for text in probed["units"].splitlines()]
+    assert [(unit.start_s, unit.stop_s) for unit in units] == [(0, 5), (5, 6)]
+
+    chain = decoder, SegmentUnit(config.model, "cpu", None, None), CommitUnit(config.archive, record)
+    digests = []
+    for _ in range(2):
+        for unit in units:
+            row: Row = new_row(unit)
+            for stage in chain:
+                row = stage(row)
+            assert (row["status"], row["n_frames"]) == (OK, unit.stop_s - unit.start_s)
+            assert not row["clip"] + row["rows"] + row["frames"]
+        digests.append(archive_digest(config.archive))
+    assert digests[0] == digests[1]
+    assert not verify(config.archive).problems
+    times = open_frames(config.archive).to_table().column("frame_time_us").to_pylist()
+    assert times == [second * 1_000_000 + 920_000 for second in range(6)]  # 25 fps: shown at 0.9375 s since 0.92 s
+    assert open_archive(config.archive).count_rows() == sum(commit.instances for commit in read_commits(config.archive))
+
+
+def test_a_bad_file_passes_through_as_a_dead_letter(tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video" * 99)
+    archive = str(tmp_path / "archive")
+    with closing(ProbeVideo(DecodeConfig(), DecodeLimits(), 300)) as probe:
+        row = probe(new_row(unprobed(video(tmp_path / "bad.mp4"))))
+    assert (row["status"], row["error_class"], row["units"]) == (DEAD, "unreadable", "")
+    row = DecodeUnit(DecodeConfig(), DecodeLimits())(row)
+    assert CommitUnit(archive, RECORD)(row)["status"] == DEAD
+    storage.write_bytes(f"{archive}/_runs/{run_key(RECORD)}.json", RECORD.model_dump_json().encode())
+    (letter,) = dead_letters(archive).to_pylist()
+    assert (letter["error_class"], letter["stage"]) == ("unreadable", "probe")
+
+
+def test_a_file_that_vanished_is_dead_and_not_a_fault_of_the_job(tmp_path: Path) -> None:
+    gone = VideoRef(str(tmp_path / "gone.mp4"), 1, "f")
+    with closing(ProbeVideo(DecodeConfig(), DecodeLimits(), 300)) as probe:
+        row = probe(new_row(unprobed(gone)))
+    assert (row["status"], row["error_class"]) == (DEAD, "denied")
+
+
+def failing(faults: list[StorageError]) -> Callable[[], str]:
+    def act() -> str:
+        if faults:
+            raise faults.pop(0)
+        return "done"
+
+    return act
+
+
+def test_what_a_store_lost_for_a_moment_is_repeated_and_then_given_up() -> None:
+    assert with_retries(failing([OutcomeUnknown("a"), NotApplied("b")])) == "done"
+    with pytest.raises(OutcomeUnknown):
+        with_retries(failing([OutcomeUnknown("a")] * stages.STORE_ATTEMPTS))
+
+
+def test_what_will_not_change_is_not_repeated() -> None:
+    faults: list[StorageError] = [AccessDenied("a"), AccessDenied("b")]
+    with pytest.raises(AccessDenied):
+        with_retries(failing(faults))
+    assert len(faults) == 1
+
+
+def test_a_store_that_stays_away_fails_the_unit_and_leaves_no_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*arguments: object, **settings: object) -> None:
+        raise OutcomeUnknown("the connection broke")
+
+    unit = unprobed(VideoRef("/v.mp4", 1, "f"))
+    dead = new_row(unit) | {"status": DEAD, "stage": "decode", "error_class": "truncated", "message": "early end"}
+    commit = CommitUnit(str(tmp_path / "archive"), RECORD)
+    monkeypatch.setattr(storage, "put_if_absent", away)
+    assert commit(dead)["status"] == FAILED
+    monkeypatch.undo()
+    assert not list(storage.list_files(str(tmp_path / "archive")))
