@@ -33,6 +33,8 @@ app = App(
     result_action="return_value",
     default_parameter=Parameter(negative_iterable=()),
 )
+app.meta.suppress_keyboard_interrupt = app.suppress_keyboard_interrupt = False  # `main` says what stays
+
 # Named by their place, so that no verb loads what another one needs.
 for verb, about in {
     "segment": "Segment what sounds in videos, into a Parquet mask archive.",

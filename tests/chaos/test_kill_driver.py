@@ -104,3 +104,20 @@ def test_three_kills_each(trial: int, tmp_path: Path, inputs: Path, undisturbed:
     digest, duration_s = undisturbed
     kill_until_done(inputs, tmp_path / "archive", duration_s, 3, random.Random(SEED + 1 + trial))
     check(inputs, tmp_path / "archive", digest)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_job_says_so_and_can_go_on(
+    how: signal.Signals, tmp_path: Path, inputs: Path, undisturbed: tuple[str, float]
+) -> None:
+    digest, duration_s = undisturbed
+    job = start(inputs, tmp_path / "archive")
+    time.sleep(duration_s / 2)
+    job.send_signal(how)
+    _, err = job.communicate(timeout=120)
+    assert job.returncode == 130, err
+    assert "goes on from there" in err
+    assert "Traceback" not in err
+    check(inputs, tmp_path / "archive", digest)

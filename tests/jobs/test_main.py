@@ -8,7 +8,7 @@ import pytest
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
-from jobs.main import DONE, DONE_WITH_DEAD, FAILED, USAGE, exit_code, main
+from jobs.main import DONE, DONE_WITH_DEAD, FAILED, INTERRUPTED, USAGE, exit_code, main
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +81,14 @@ def test_exit_codes_tell_a_scheduler_what_to_do() -> None:
     assert exit_code(result(0, 0)) == DONE
     assert exit_code(result(1, 0)) == DONE_WITH_DEAD
     assert exit_code(result(1, 2)) == FAILED
+
+
+def test_an_interrupt_says_that_the_same_command_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(archive: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("avs_core.archive.verify.verify", interrupted)
+    assert main(["verify", "archive"]) == INTERRUPTED
+    assert "goes on from there" in capsys.readouterr().err
