@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.verify import archive_digest
 from avs_core.clip import VideoRef
 from avs_core.models.bundle import load_bundle
@@ -66,6 +67,7 @@ def _parts(videos: list[VideoRef], config: SegmentConfig) -> dict[str, float]:
     """Seconds of each stage over all videos, one stage after the other; loading is not counted."""
     bundle = load_bundle(config.model)
     record = run_record(config, bundle.config, bundle.weights_sha256)
+    ArchiveWriter(config.archive, record).open_run()
     decode, limits = config.decode_config(frame_size(record)), config.decode_limits()
     stages: dict[str, Callable[[StageRow], StageRow]] = {
         "probe": ProbeVideo(decode, limits, config.unit_length_s),
