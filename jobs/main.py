@@ -70,6 +70,7 @@ def launch(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    app.config = ()  # that of an earlier call in this process
     try:
         code = app.meta(arguments, exit_on_error=False, print_error=False)
         return code if isinstance(code, int) else DONE
