@@ -28,6 +28,7 @@
     ├── ModelError              a bundle or checkpoint cannot be used
     │   ├── BundleError         a bundle folder is incomplete or disagrees with itself
     │   └── CheckpointMismatch  published weights with unknown, missing or misshapen keys
+    ├── DataError               a data set's files are missing, broken or contradict each other
     ├── TrainingError           training cannot go on (NaN loss, empty split)
     └── TooManyDeadLetters      the share of dead videos passed the job's limit
 
@@ -169,6 +170,10 @@ class BundleError(ModelError):
 
 class CheckpointMismatch(ModelError):
     """Published weights with unknown, missing or misshapen keys."""
+
+
+class DataError(AvsError):
+    """A data set's files are missing, broken or contradict each other."""
 
 
 class TrainingError(AvsError):

@@ -1,0 +1,41 @@
+"""What is trained, apart from the engine that trains it: the contract between recipes and the loop."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from avs_core.training.data import Batch
+from avs_core.training.loop import LoopConfig
+
+
+@runtime_checkable
+class TrainingJob(Protocol):
+    """One phase of a recipe on a data set. Picklable, and light until a method is called: Ray sends it to workers."""
+
+    @property
+    def name(self) -> str:
+        """Of the phase: its checkpoints' folder and the prefix of its metrics."""
+
+    @property
+    def loop(self) -> LoopConfig:
+        """How the weights move."""
+
+    def model(self) -> nn.Module:
+        """The model before the first step; the same on every worker, for it is seeded."""
+
+    def batches(self, start: int, rank: int, world: int) -> Iterator[Batch]:
+        """This rank's share of the global batches `start`, `start` + 1, …; depends on nothing but its arguments."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """Named terms whose sum is minimised. Calls `model` through `forward` alone: it may be wrapped for DDP."""
+
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        """Figures of the validation split in eval mode; "miou" chooses the best checkpoint. {} = the phase has none."""
+
+    def samples(self, model: nn.Module) -> Mapping[str, bytes]:
+        """PNG pictures of predictions by file name; {} for none."""
+
+    def finish(self, model: nn.Module, out: Path) -> Path | None:
+        """Write what the phase leaves, such as a bundle; None for nothing."""
