@@ -60,7 +60,9 @@ def import_checkpoint(
     from avs_core.models.bundle import import_bundle
 
     sha256 = import_bundle(out, checkpoint, vggish, backbone, setting)
-    print(f"{out} (weights {sha256[:12]}): avs segment INPUT --archive URI --model {out}")
+    # 71 classes are no answer to "does it sound": the main job takes binary models.
+    use = f"avs evaluate {out} DATA" if setting == "avss" else f"avs segment INPUT --archive URI --model {out}"
+    print(f"{out} (weights {sha256[:12]}): {use}")
     return 0
 
 

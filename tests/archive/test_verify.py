@@ -95,7 +95,6 @@ FAULTS = [
     (lambda place: only(place, "frames/**/*.parquet").unlink(), "missing"),
     (flip_a_byte, "SHA-256"),
     (lambda place: only(place, "data/**/*.parquet").write_bytes(b"short"), "5 bytes"),
-    (die_too, "committed and dead"),
     (change_run, "its record has the key"),
     (forget_run, "it has commits and no record"),
     (lambda place: replace_table(place, lambda table: table.drop_columns("score")), "schema"),
@@ -119,6 +118,13 @@ def test_each_fault_is_found(good: Path, damage: Callable[[Path], None], message
     lines = list(verify(str(good)).lines())
     assert lines[1] == f"problem: {problems[0]}"
     assert lines[-1] == "1 problems"
+
+
+def test_a_unit_that_one_driver_gave_up_and_another_finished_is_no_problem(good: Path) -> None:
+    die_too(good)
+    report = verify(str(good))
+    assert report.problems == ()
+    assert "the commit counts" in report.notes[0]
 
 
 def test_what_is_no_parquet_is_found(good: Path) -> None:
