@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,7 +57,7 @@ def _connect(address: str) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
-        with _core_silenced():
+        with _core_silenced(), _handlers_kept():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, ValueError) as error:
         raise ConfigError(f"a Ray address must name a running cluster; {address} does not answer: {error}") from error
@@ -73,6 +75,17 @@ def _core_silenced() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Ray's C++ core answers SIGTERM itself, by aborting; a job has units to finish and a run to close."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if ours is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
 
 def _quieten() -> None:
