@@ -20,13 +20,11 @@ Terms = Callable[[Batch], Mapping[str, Tensor]]
 def batch(number: int) -> Batch:
     """One clip of one second: the mask is where red exceeds blue."""
     frames = torch.randint(0, 256, (1, 1, 8, 8, 3), generator=torch.Generator().manual_seed(number)).byte()
-    nothing = torch.zeros(1, 1, 1, dtype=torch.bool)
     return Batch(
-        frames,
-        torch.zeros(1, 1, 1, 96, 64),
-        frames[..., 0] > frames[..., 2],
-        nothing,
-        torch.zeros(1, 1, 8, 8, dtype=torch.int64),
+        frames=frames,
+        log_mel=torch.zeros(1, 1, 1, 96, 64),
+        masks=frames[..., 0] > frames[..., 2],
+        labelled=torch.ones(1, 1, dtype=torch.bool),
     )
 
 
@@ -100,7 +98,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_saves_its_batch(tmp_path:
 
     with pytest.raises(TrainingError, match=r"step 0.*saved as"):
         Trainer(model, LoopConfig(steps=3)).fit(batches(0, 3), bad, tmp_path, ignore)
-    saved = torch.load(tmp_path / BAD_BATCH, weights_only=True)
+    saved = torch.load(tmp_path / BAD_BATCH.format(rank=0), weights_only=True)
     assert torch.equal(saved["frames"], batch(0).frames)
     assert all(torch.equal(value, before[name]) for name, value in model[1].state_dict().items())
 
