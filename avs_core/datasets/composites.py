@@ -6,8 +6,8 @@ real videos.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -16,6 +16,7 @@ from avs_core.datasets.rendering import Envelope, Stage, cut_out
 from avs_core.datasets.scenes import Actor, ComposerConfig, Planner, Scene, scene_rng
 from avs_core.datasets.soundtrack import Track, lay_track, mix_tracks, normalise_sound
 from avs_core.datasets.sources import Sources, Split
+from avs_core.errors import ConfigError
 
 FRAME_PHASE = 0.9375
 """The labelled frame of second t is shown at t + 0.9375 s."""
@@ -65,6 +66,15 @@ class Composer:
         self._photos = _Kept(lambda ref: sources.load_background(ref, self.config.background_px), 128)
         self._sounds = _Kept(lambda ref: normalise_sound(sources.load_sound(ref)), 512)
         self._planner = Planner(sources, split, self.config, self._ratio)
+
+    def varied(self, **changes: Any) -> "Composer":
+        """A composer with a changed config that shares the decoded sources with this one."""
+        config = replace(self.config, **changes)
+        if config.background_px != self.config.background_px:
+            raise ConfigError("composers that share backgrounds need one background_px")
+        other = Composer(self.sources, self.split, config)
+        other._sprites, other._photos, other._sounds = self._sprites, self._photos, self._sounds
+        return other
 
     def plan(self, seed: int) -> Scene:
         """What the clip of this seed contains."""

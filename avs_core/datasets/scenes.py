@@ -6,7 +6,7 @@ Scene units: y runs from 0 (top) to 1 (bottom) of the frame, x from 0 to the fra
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ _Option = TypeVar("_Option")
 
 _CROWDED = 0.4
 """A silent object that overlaps others by more than this share of its box is left out: it would hide them."""
+
+Spans = Literal["mixed", "whole", "parts"]
 
 _SPLIT_SALT = {"train": 0, "val": 1, "test": 2, "unseen": 3}
 
@@ -34,6 +36,10 @@ class ComposerConfig:
     twin_share        clips with a silent object of the sounding one's class
     offscreen_share   clips in which something sounds that is not in the picture
     tied_share        objects whose motion follows their sound
+    most_sources      how many objects may sound in clips with several
+    spans             when a voice is heard: "whole" clip, "parts" of it, "mixed" of both
+    mirror_twins      a class with one picture in the split is its own silent twin (else such clips have none)
+    silent_soundable  silent objects only of classes that sound in other clips of the split
     aspects           width / height of the frame before it is squeezed to a square
     background_px     longest side of a background in memory
     look, room        whether to add camera effects; reverberation and equalisation
@@ -52,6 +58,10 @@ class ComposerConfig:
     twin_share: float = 0.06
     offscreen_share: float = 0.04
     tied_share: float = 0.35
+    most_sources: int = 2
+    spans: Spans = "mixed"
+    mirror_twins: bool = False
+    silent_soundable: bool = False
     aspects: tuple[float, ...] = (16 / 9, 16 / 9, 4 / 3, 1.0)
     background_px: int = 640
     look: bool = True
@@ -61,8 +71,8 @@ class ComposerConfig:
     def __post_init__(self) -> None:
         if self.size < 16 or self.seconds < 1 or self.fps < 1 or self.background_px < 16:
             raise ConfigError(f"size and background_px must be >= 16, seconds and fps >= 1, got {self}")
-        if not 1 <= self.min_objects <= self.max_objects:
-            raise ConfigError(f"1 <= min_objects <= max_objects, got {self.min_objects} and {self.max_objects}")
+        if not 1 <= self.min_objects <= self.max_objects or self.most_sources < 2:
+            raise ConfigError(f"1 <= min_objects <= max_objects and most_sources >= 2 must hold, got {self}")
         if not self.aspects or min(self.aspects) < 0.3 or max(self.aspects) > 3:
             raise ConfigError(f"aspects must lie in [0.3, 3], got {self.aspects}")
         if self.noise_db and not self.noise_db[0] <= self.noise_db[1]:
@@ -215,14 +225,17 @@ class Planner:
         cast = [(*lead, not silent)]
         room = config.max_objects
         if room >= 2 and not silent and rng.random() < config.two_share:
-            cast += self._others(rng, cast, background, self._soundable, 1, sounds=True)
+            more = 1 if config.most_sources == 2 else int(rng.integers(1, config.most_sources))
+            cast += self._others(rng, cast, background, self._soundable, more, sounds=True)
         if len(cast) < room and not silent and rng.random() < config.twin_share:
             twins = [ref for ref in self.sources.images(self.split, lead[0]) if ref != lead[1]]
+            twins = twins or [lead[1]] * config.mirror_twins
             cast += [(lead[0], _pick(rng, twins), False)] if twins else []
         wanted = max(0, config.min_objects - len(cast))
         if len(cast) < room and rng.random() < config.distractor_share:
             wanted = max(wanted, int(rng.integers(1, room - len(cast) + 1)))
-        return cast + self._others(rng, cast, background, self._visible, wanted, sounds=False)
+        pool = self._soundable if config.silent_soundable else self._visible
+        return cast + self._others(rng, cast, background, pool, wanted, sounds=False)
 
     def _others(
         self,
@@ -276,7 +289,8 @@ class Planner:
     def _voice(self, rng: np.random.Generator, category: str) -> Voice:
         seconds = self.config.seconds
         cut = float(rng.uniform(0.25, 0.75) * seconds)
-        start, stop = _pick(rng, [(0.0, seconds)] * 5 + [(cut, seconds), (0.0, cut), (cut / 2, cut / 2 + seconds / 2)])
+        whole, parts = [(0.0, seconds)], [(cut, seconds), (0.0, cut), (cut / 2, cut / 2 + seconds / 2)]
+        start, stop = _pick(rng, {"whole": whole, "parts": parts, "mixed": whole * 5 + parts}[self.config.spans])
         return Voice(
             category=category,
             ref=_pick(rng, self.sources.sounds(self.split, category)),
