@@ -287,15 +287,16 @@ class Planner:
         )
 
     def _voice(self, rng: np.random.Generator, category: str) -> Voice:
-        seconds = self.config.seconds
+        seconds = float(self.config.seconds)
         cut = float(rng.uniform(0.25, 0.75) * seconds)
         whole, parts = [(0.0, seconds)], [(cut, seconds), (0.0, cut), (cut / 2, cut / 2 + seconds / 2)]
-        start, stop = _pick(rng, {"whole": whole, "parts": parts, "mixed": whole * 5 + parts}[self.config.spans])
+        spans: dict[Spans, list[tuple[float, float]]] = {"whole": whole, "parts": parts, "mixed": whole * 5 + parts}
+        start, stop = _pick(rng, spans[self.config.spans])
         return Voice(
             category=category,
             ref=_pick(rng, self.sources.sounds(self.split, category)),
-            start=float(start),
-            stop=float(stop),
+            start=start,
+            stop=stop,
             gap=float(rng.choice([0.05, 0.2, 0.5, 1.0]) * rng.uniform(0.6, 1.4)),
             speed=float(np.exp(rng.normal(0.0, 0.08))),
             gain=float(10 ** (rng.uniform(-8, 4) / 20)),

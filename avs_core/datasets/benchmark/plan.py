@@ -27,18 +27,22 @@ CLIPS: Mapping[Scale, Mapping[Split, int]] = {
 }
 
 SHARES: Mapping[Tree, Mapping[Kind, float]] = {
-    "s4": {"alone": 0.08, "distractor": 0.12, "companion": 0.06, "pair": 0.04, "off-screen": 0.03},
+    "s4": {"alone": 0.06, "distractor": 0.10, "companion": 0.10, "pair": 0.04, "off-screen": 0.03},
     "ms3": {
-        "chorus": 0.16,
-        "crowd": 0.14,
-        "distractor": 0.12,
-        "companion": 0.08,
+        "chorus": 0.17,
+        "crowd": 0.12,
+        "distractor": 0.08,
+        "companion": 0.12,
         "pair": 0.06,
         "off-screen": 0.06,
-        "silence": 0.05,
+        "silence": 0.06,
     },
 }
-"""Share of each kind among all clips of a split."""
+"""Share of each kind among all clips of a split.
+
+As many clips have silent objects that are smaller than the sources (companion, chorus) as have larger ones
+(distractor, crowd): size and place in front must not tell what sounds.
+"""
 
 _COMMON: dict[str, Any] = {
     "seconds": SECONDS,
@@ -60,7 +64,7 @@ COMPOSED: Mapping[Kind, Mapping[str, Any]] = {
     "companion": _COMMON | {"distractor_share": 1.0, "min_objects": 2},
     "pair": _COMMON | {"twin_share": 1.0, "tied_share": 0.7, "larger_share": 0.5},
     "off-screen": _COMMON | {"offscreen_share": 1.0, "distractor_share": 0.5, "larger_share": 0.5},
-    "chorus": _COMMON | {"two_share": 1.0},
+    "chorus": _COMMON | {"two_share": 1.0, "distractor_share": 0.6},
     "crowd": _COMMON | {"two_share": 1.0, "distractor_share": 1.0, "larger_share": 0.9, "min_objects": 3},
     "silence": _COMMON | {"silent_share": 1.0, "distractor_share": 0.75, "larger_share": 0.5},
 }

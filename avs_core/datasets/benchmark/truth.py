@@ -10,6 +10,9 @@ from avs_core.datasets.benchmark.plan import ClipSpec
 _SEEN = 0.002
 """Share of the frame that an object must cover to count as in the picture."""
 
+_SHOWN = 0.005
+"""Share of the frame that a source must cover whenever it sounds."""
+
 
 @dataclass(frozen=True)
 class ClipTruth:
@@ -18,9 +21,9 @@ class ClipTruth:
     categories    what sounds in the picture, from back to front, each once
     sources       objects in the picture that sound in some second
     throughout    each of them sounds in every second
-    hidden        one of them can't be seen in a second in which it sounds
+    hidden        one of them can hardly be seen in a second in which it sounds
     silent        classes of the objects that never sound
-    larger        those of them that cover at least as much as the largest source
+    larger        those of them that cover at least as much as the largest source, and are of another class
     pair          one object sounds, and another of its class is silent in that second
     off_screen    something is heard that is not in the picture
     """
@@ -46,7 +49,7 @@ class ClipTruth:
             "companion": self.sources == 1 and bool(self.silent) and not self.larger and not self.pair,
             "pair": self.sources == 1 and self.pair,
             "off-screen": self.off_screen,
-            "chorus": self.sources >= 2,
+            "chorus": self.sources >= 2 and not self.larger,
             "crowd": self.sources >= 2 and bool(self.larger),
             "silence": not self.sources and not self.off_screen,
         }[spec.kind]
@@ -73,15 +76,17 @@ def measure(
     areas = visible.mean((2, 3))
     sources = np.asarray(sounding.any(1))
     heard = [name for name, sounds in zip(categories, sources, strict=True) if sounds]
-    largest = areas.mean(1)[sources].max(initial=0.0)
-    quiet = [index for index in np.flatnonzero(~sources) if areas[index].mean() >= _SEEN]
+    sizes = areas.mean(1)
+    largest = sizes[sources].max(initial=0.0)
+    quiet = [index for index in np.flatnonzero(~sources) if sizes[index] >= _SEEN]
+    larger = [index for index in quiet if heard and sizes[index] >= largest and categories[index] not in heard]
     return ClipTruth(
         categories=tuple(dict.fromkeys(heard)),
         sources=int(sources.sum()),
         throughout=bool(sounding[sources].all()),
-        hidden=bool((sounding & (areas < _SEEN)).any()),
+        hidden=bool((sounding & (areas < _SHOWN)).any()),
         silent=tuple(categories[index] for index in quiet),
-        larger=tuple(categories[index] for index in quiet if sources.any() and areas[index].mean() >= largest),
+        larger=tuple(categories[index] for index in larger),
         pair=_has_pair(categories, areas >= _SEEN, sounding),
         off_screen=off_screen,
     )
