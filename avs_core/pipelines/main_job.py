@@ -2,13 +2,10 @@
 
 import logging
 import os
-import platform
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from avs_core.archive.findings import Finding, findings
@@ -21,6 +18,7 @@ from avs_core.models.bundle import load_bundle
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.job_config import JobConfig
 from avs_core.pipelines.progress import Progress
+from avs_core.pipelines.provenance import provenance
 from avs_core.pipelines.segment import SegmentResult, check_dead_share, frame_size, run_record, segment
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.report.page import ReportFacts, VideoSection, join, read_rows, write_page
@@ -81,7 +79,7 @@ def _tracked(
         return
     tracker = start_run(job.experiment, f"segment {record.model}", out, job.tracking_uri)
     try:
-        tracker.set_tags(_provenance())
+        tracker.set_tags(provenance())
         tracker.log_params({"segment": config.model_dump(mode="json"), "run_key": run_key(record), "inputs": inputs})
         tracker.log_params({"record": record.model_dump(mode="json")})
         yield tracker
@@ -92,22 +90,6 @@ def _tracked(
         tracker.finish("FAILED")
         raise
     tracker.finish("FINISHED")
-
-
-def _provenance() -> dict[str, str]:
-    """Which code ran on what: for the tracking run, never for the archive."""
-    versions = {name: version(name) for name in ("torch", "ray", "av", "pyarrow", "timm")}
-    return {"git_commit": _git_commit(), "python": platform.python_version(), **versions}
-
-
-def _git_commit() -> str:
-    """The commit of this checkout; "unknown" for an installed package, or where there is no git."""
-    command = ["git", "rev-parse", "HEAD"]
-    try:
-        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return "unknown"
-    return git.stdout.strip() or "unknown"
 
 
 def _page(
