@@ -85,6 +85,29 @@ def avm_vv(
     return _over_stages(divergence, logits, visual, audio, stages, normalise)
 
 
+def avm_semantic(
+    logits: Float[Tensor, "B T K H W"],
+    visual: Sequence[Float[Tensor, "B T C _ _"]],
+    audio: Sequence[Float[Tensor, "B T C"] | None],
+    labelled: Bool[Tensor, "B T"],
+) -> Float[Tensor, ""]:
+    """AVM-AV as the published AVSS code has it: mean, not sum, over the labelled frames, and a hard mask.
+
+    The mask is where the likeliest class is not background, pooled to the size of the map; no gradient passes it. The
+    published code takes the last class for the background; here it is class 0, as in every labelled set.
+    """
+    heard = [(Z, a) for Z, a in zip(visual, audio, strict=True) if a is not None]
+    if not heard:
+        raise ConfigError("L_AVM needs at least one stage that hears: the net has none")
+    sounds = (logits.argmax(2) != 0).float().flatten(0, 1)[:, None]
+    losses = []
+    for Z, a in heard:
+        m = F.adaptive_avg_pool2d(sounds, (Z.shape[-2], Z.shape[-1]))
+        v = (Z.flatten(0, 1) * m).mean((-2, -1))
+        losses.append(_kl(a[labelled], v[labelled.flatten()]) / labelled.sum())
+    return torch.stack(losses).mean()
+
+
 def ms3_loss(
     logits: Logits,
     target: Mask,

@@ -1,29 +1,79 @@
 """Named runs as values: the first file to read. Each is everything that `avs train NAME` needs to know."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from avs_core.errors import ConfigError
 from avs_core.models.tpavi import TPAVIConfig
-from avs_core.training.composites import Recipe
+from avs_core.training.composites import LightRecipe
 from avs_core.training.data import StreamConfig
+from avs_core.training.feed import FeedConfig
 from avs_core.training.loop import LoopConfig
-from avs_core.training.network import Objective
+from avs_core.training.materials import Recipe
+from avs_core.training.objectives import Agreement, AVSSObjective, LightObjective, MS3Objective, S4Objective, Variant
+from avs_core.training.published import PublishedRecipe
 
 DEMO_CLIPS = Path(__file__).parent / "builtin" / "demo"
 """The clips of `avs demo`, with their truth and their sources."""
 
-RECIPES = (
-    Recipe(
-        name="tpavi-light",
-        about="TPAVI-light on composites of real photographs and recordings, trained on two CPU cores",
-        net=TPAVIConfig(backbone="tf_efficientnet_lite0", channels=64, inner=32),
-        stream=StreamConfig(size=160, clips=6, frames=2),
-        sound_stream=StreamConfig(size=16, clips=10, frames=2),
-        sound=LoopConfig(steps=600, lr=2e-3, warm_up=50),
-        joint=LoopConfig(steps=1400, lr=1.5e-3),
-        objective=Objective(),
+S4, MS3 = S4Objective(), MS3Objective()
+
+PUBLISHED = (
+    PublishedRecipe("s4-r50", "TPAVI with ResNet-50 on S4, as published", "s4", "resnet50", 15, S4),
+    PublishedRecipe("s4-pvt", "TPAVI with PVT-v2-b5 on S4, as published", "s4", "pvt_v2_b5", 15, S4),
+    PublishedRecipe("ms3-r50", "TPAVI with ResNet-50 on MS3, as published", "ms3", "resnet50", 30, MS3),
+    PublishedRecipe("ms3-pvt", "TPAVI with PVT-v2-b5 on MS3, as published", "ms3", "pvt_v2_b5", 30, MS3),
+    PublishedRecipe(
+        "ms3-pvt-from-s4", "ms3-pvt that starts from an S4 run (--init)", "ms3", "pvt_v2_b5", 30, MS3, from_s4=True
+    ),
+    PublishedRecipe(
+        "avss-pvt", "TPAVI with PVT-v2-b5 on AVSS, 71 classes, as published", "avss", "pvt_v2_b5", 60, AVSSObjective()
     ),
 )
+
+LIGHT = LightRecipe(
+    name="composites-light",
+    about="TPAVI-light on composites of real photographs and recordings",
+    net=TPAVIConfig(backbone="tf_efficientnet_lite0", channels=64, inner=32),
+    stream=StreamConfig(size=160, clips=6, frames=2),
+    sound_stream=StreamConfig(size=16, clips=10, frames=2),
+    feed=FeedConfig(size=160, clips=6, seconds=2, alignment="aligned", flip=0.5, jitter=0.15),
+    sound_feed=FeedConfig(size=32, clips=10, seconds=2, alignment="aligned"),
+    sound=LoopConfig(steps=600, lr=2e-3, warm_up=50, precision="bf16"),
+    joint=LoopConfig(steps=1400, lr=1.5e-3, precision="bf16"),
+    objective=LightObjective(),
+)
+"""The recipe of the built-in bundle, which is called tpavi-light."""
+
+
+def _light(suffix: str, about: str, agreement: Agreement | None = None, **net: Any) -> LightRecipe:
+    """composites-light with one change."""
+    return replace(
+        LIGHT,
+        name=f"{LIGHT.name}-{suffix}",
+        about=f"{LIGHT.name} {about}",
+        net=LIGHT.net.model_copy(update=net),
+        objective=replace(LIGHT.objective, agreement=agreement),
+    )
+
+
+def _avm(variant: Variant, about: str) -> LightRecipe:
+    """composites-light with the published L_AVM, summed over the frames of its own batches."""
+    frames = LIGHT.stream.clips * LIGHT.stream.frames
+    return _light(f"avm-{variant}", about, Agreement(variant, frames=frames))
+
+
+ABLATIONS = (
+    _light("no-audio", "that cannot hear", stages=()),
+    _light("add", "with the audio added to the maps instead of TPAVI", fusion="add"),
+    _avm("av", "with 0.5 · L_AVM-AV"),
+    _avm("vv", "with 0.5 · L_AVM-VV"),
+    *(_light(f"stage-{i}", f"with TPAVI at stage {i + 1} of 4 alone", stages=(i,)) for i in range(4)),
+)
+"""The ablations of paper 1 on composites. Without L_AVM is composites-light itself."""
+
+RECIPES: tuple[Recipe, ...] = (*PUBLISHED, LIGHT, *ABLATIONS)
 
 
 def find_recipe(name: str) -> Recipe:

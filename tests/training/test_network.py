@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from avs_core.datasets.sources import Sources
+from avs_core.models.audio_cnn import AudioCNN
+from avs_core.models.tpavi import TPAVINet
 from avs_core.training.data import Batch, CompositeBatches, StreamConfig
+from avs_core.training.initialise import LITE0_INPUT
 from avs_core.training.loop import LoopConfig, Trainer
-from avs_core.training.network import Normalisation, Objective, Trainee, naming_loss, soft_dice
+from avs_core.training.network import Normalisation, Trainee
+from avs_core.training.objectives import LightObjective, SoundObjective
+from tests.training.conftest import TINY_NET
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def test_normalisation_is_the_formula() -> None:
 def test_everything_but_the_backbone_learns(trainee: Trainee, batch: Batch) -> None:
     before = {name: value.clone() for name, value in trainee.state_dict().items()}
     trainer = Trainer(trainee, LoopConfig(steps=3, lr=1e-3, warm_up=0))
-    trainer.fit(forever(batch), lambda b: Objective().masks(trainee, b), None, lambda *_: None)
+    trainer.fit(forever(batch), lambda b: LightObjective()(trainee(b.frames, b.log_mel), b), None, lambda *_: None)
     for name, value in trainee.state_dict().items():
         if value.is_floating_point():
             assert torch.equal(value, before[name]) == name.startswith("net.backbone."), name
@@ -41,9 +45,12 @@ def test_everything_but_the_backbone_learns(trainee: Trainee, batch: Batch) -> N
 def test_one_batch_can_be_learned_by_heart(trainee: Trainee, batch: Batch) -> None:
     seen: list[float] = []
     trainer = Trainer(trainee, LoopConfig(steps=20, lr=5e-3, warm_up=3))
-    objective = Objective(bf16=False)
+    objective = LightObjective()
     trainer.fit(
-        forever(batch), lambda b: objective.masks(trainee, b), None, lambda _, terms: seen.append(terms["dice"])
+        forever(batch),
+        lambda b: objective(trainee(b.frames, b.log_mel), b),
+        None,
+        lambda _, terms: seen.append(terms["dice"]),
     )
     assert seen[-1] < 0.8 * seen[0]
 
@@ -53,14 +60,16 @@ def test_the_gradient_in_bfloat16_is_finite_and_near_that_in_float32(trainee: Tr
     gradients = []
     for bf16 in (False, True):
         trainee.zero_grad()
-        torch.stack(list(Objective(bf16=bf16).masks(trainee, batch).values())).sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            terms = LightObjective()(trainee(batch.frames, batch.log_mel), batch)
+        torch.stack(list(terms.values())).sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in trainee.parameters() if p.grad is not None]))
     assert bool(torch.isfinite(gradients[1]).all())
     assert torch.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.95
 
 
 def test_sounds_train_the_audio_encoder_only(trainee: Trainee, batch: Batch) -> None:
-    Objective().sounds(trainee.train(), batch)["naming"].backward()
+    SoundObjective()(trainee.train()(None, batch.log_mel), batch)["naming"].backward()
     touched = {name.split(".")[0] for name, p in trainee.named_parameters() if p.grad is not None}
     assert touched == {"audio_encoder", "namer"}
 
@@ -72,37 +81,21 @@ def test_the_backbone_never_updates_its_statistics(trainee: Trainee) -> None:
     assert trainee.net.tpavi["0"].bn.training
 
 
-def test_soft_dice_against_a_loop(rng: np.random.Generator) -> None:
-    logits = torch.from_numpy(rng.standard_normal((2, 2, 5, 5)))
-    target = torch.from_numpy((rng.random((2, 2, 5, 5)) > 0.6).astype(float))
-    target[1, 1] = 0
-    terms = []
-    for b, t in ((0, 0), (0, 1), (1, 0)):
-        p, y = 1 / (1 + np.exp(-logits[b, t].numpy())), target[b, t].numpy()
-        terms.append(1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1))
-    assert float(soft_dice(logits, target)) == pytest.approx(np.mean(terms))
-
-
-def test_soft_dice_of_silence_is_zero() -> None:
-    assert float(soft_dice(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4))) == 0.0
-
-
-def test_naming_loss_against_a_loop(rng: np.random.Generator, batch: Batch) -> None:
-    named = torch.from_numpy(rng.standard_normal(batch.heard.shape).astype(np.float32))
-    heard = batch.heard.numpy()
-    p = 1 / (1 + np.exp(-named.numpy()))
-    wanted = np.where(heard, -np.log(p), -np.log(1 - p)).sum(-1).mean()
-    assert float(naming_loss(named, batch)) == pytest.approx(float(wanted), rel=1e-5)
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
 def test_the_answer_has_the_shapes_of_its_clips(trainee: Trainee, batch: Batch) -> None:
     answer = trainee.eval()(batch.frames, batch.log_mel)
     assert answer.masks.logits.shape == batch.masks.shape
     assert answer.named.shape == batch.heard.shape
     assert answer.shown.argmax(2).shape == batch.things.shape
     assert isinstance(answer.masks.logits, Tensor)
+
+
+def test_without_categories_there_are_no_heads() -> None:
+    bare = Trainee(TPAVINet(TINY_NET), AudioCNN(), LITE0_INPUT, None, frozen="audio_encoder").train()
+    answer = bare(torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8), torch.zeros(1, 2, 1, 96, 64))
+    assert answer.named is answer.shown is None
+    assert {name.split(".")[0] for name, _ in bare.named_parameters()} == {"net", "audio_encoder"}
+    learned = {name.split(".")[0] for name, p in bare.named_parameters() if p.requires_grad}
+    assert learned == {"net"}
+    assert all(p.requires_grad for p in bare.net.backbone.parameters())
+    assert bare.net.backbone.training
+    assert not bare.audio_encoder.training

@@ -1,0 +1,57 @@
+"""What a user brings to a recipe: data, weights, a seed."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from avs_core.datasets.labelled import LabelledSet
+from avs_core.datasets.sources import Sources
+from avs_core.errors import ConfigError
+from avs_core.training.job import TrainingJob
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Picklable, so that Ray can send it to its workers. Weights are local paths or URIs.
+
+    data      the labelled set; None = composites made on the fly, for the recipes that know them
+    sources   the photographs and recordings that these are made of
+    vggish    VGGish's weights, as the public PyTorch port has them
+    backbone  ImageNet weights of the backbone; None = timm fetches them
+    init      a bundle, or a published checkpoint, to start from
+    audio     a bundle whose audio encoder is taken as it is, instead of training one
+    seed      of the weights and of the order of the clips
+    steps     instead of the recipe's; epochs otherwise
+    workers   processes that prepare batches, a training process
+    """
+
+    data: LabelledSet | None = None
+    sources: Sources | None = None
+    vggish: str | None = None
+    backbone: str | None = None
+    init: str | None = None
+    audio: str | None = None
+    seed: int = 0
+    steps: int | None = None
+    workers: int = 1
+
+    def labelled(self, recipe: str) -> LabelledSet:
+        """The data. Raises ConfigError where there are none."""
+        if self.data is None:
+            raise ConfigError(f"{recipe} trains on labelled clips: give it data, --data PATH-OR-URI")
+        return self.data
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """A named training run: what `avs train NAME` needs to know, given the materials."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+
+    @property
+    def about(self) -> str:
+        """One line for `avs train --list`."""
+
+    def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
+        """Its phases; each starts from the chosen weights of the one before. Raises ConfigError, TrainingError."""
