@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
