@@ -5,13 +5,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from avs_core.training.engine import started_by_torchrun
-
 
 class TrainConfig(BaseModel):
     """Where jobs are trained, and who is told."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     out: str = Field(description="Folder of checkpoints and results: disk or s3://, the same for all workers.")
     engine: Literal["auto", "alone", "torchrun", "ray"] = Field(
@@ -48,6 +46,8 @@ class TrainConfig(BaseModel):
 
     def chosen_engine(self) -> Literal["alone", "torchrun", "ray"]:
         """What `auto` comes to."""
+        from avs_core.training.engine import started_by_torchrun  # here, because importing torch takes seconds
+
         if self.engine != "auto":
             return self.engine
         if started_by_torchrun():
