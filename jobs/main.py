@@ -41,11 +41,13 @@ for verb, about in {
     "demo": "The main job on the clips that come with the package.",
     "verify": "Check every commit of an archive against its files.",
     "dead": "List the videos of an archive that could not be done, and why.",
-    "train": "Train a named recipe on composites and write its bundle.",
-    "evaluate": "Measure a bundle on held-out composites.",
+    "train": "Train a named recipe and write its bundle.",
+    "evaluate": "Measure a bundle, or a mask archive, against the truth; does it listen?",
 }.items():
     app.command(f"jobs.{verb}:{verb}", name=verb, help=about)
 app.command("jobs.models:app", name="models", help="List, explain and import model bundles.")
+app.command("jobs.data:app", name="data", help="Check a copy of a data set.")
+app.command("jobs.benchmark:app", name="benchmark", help="Build the composite benchmark.")
 
 
 @app.meta.default

@@ -30,7 +30,8 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["segment", ".", "--archive", "a", "--nope"], "--nope"),
         (["segment", ".", "--archive", "a", "--decoder", "vlc"], "vlc"),
         (["verify", "nowhere"], "nowhere"),
-        (["train", "no-such-recipe", "--out", "x"], "tpavi-light"),
+        (["train", "no-such-recipe", "--out", "x"], "composites-light"),
+        (["train"], "--list"),
         (["nonsense"], "nonsense"),
     ],
 )
