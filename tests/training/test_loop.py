@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from avs_core.errors import TrainingError
+from avs_core.errors import CheckpointMismatch, ConfigError, TrainingError
 from avs_core.training.data import Batch
-from avs_core.training.loop import BAD_BATCH, STATE, LoopConfig, Trainer
+from avs_core.training.engine import Alone
+from avs_core.training.loop import BAD_BATCH, STATE, LoopConfig, Trainer, repeatable
+from tests.training.tiny_job import TinyJob, clips
 
 Terms = Callable[[Batch], Mapping[str, Tensor]]
 
@@ -144,3 +147,142 @@ def test_the_schedule_warms_up_and_falls_as_a_cosine() -> None:
 def test_a_wrong_setting_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         LoopConfig.model_validate({"steps": 1} | wrong)
+
+
+class Pair(Alone):
+    """The first of two processes, without the other one."""
+
+    world = 2
+
+
+def tiny_steps(config: LoopConfig, norm: bool = False, dropout: float = 0.0) -> Trainer:
+    """A trainer after its last step on the global batches of the tiny job."""
+    job = TinyJob(config, norm=norm, dropout=dropout)
+    trainer = Trainer(job.model(), config)
+    for batch in job.batches(0, 0, 1):
+        trainer.advance(batch, lambda part: job.loss(trainer.wrapped, part), None)
+    return trainer
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 9])
+def test_a_batch_in_parts_moves_the_weights_as_the_whole_one(parts: int) -> None:
+    config = LoopConfig(steps=6, lr=0.05, warm_up=0)
+    whole, piecewise = (tiny_steps(config.model_copy(update={"accumulate": n})) for n in (1, parts))
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(piecewise.model.state_dict()[name], value, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_the_steps_are_those_of_a_plain_loop(kind: Literal["adam", "adamw"]) -> None:
+    config = LoopConfig(
+        steps=5, lr=0.02, warm_up=0, schedule="constant", clip_norm=None, ema=0, optimiser=kind, weight_decay=0.3
+    )
+    job = TinyJob(config, norm=False)
+    model = job.model()
+    plain = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[kind](model.parameters(), lr=0.02, weight_decay=0.3)
+    for batch in job.batches(0, 0, 1):
+        plain.zero_grad()
+        job.loss(model, batch)["bce"].backward()
+        plain.step()
+    trainer = tiny_steps(config)
+    for name, value in model.state_dict().items():
+        assert torch.equal(trainer.model.state_dict()[name], value), name
+        assert torch.equal(trainer.average[name], value), name
+
+
+def test_what_is_drawn_at_random_depends_on_seed_and_step_alone() -> None:
+    config = LoopConfig(steps=8, lr=0.05, warm_up=0)
+    job, seen = TinyJob(config, dropout=0.5), dict[int, list[float]]()
+    for start in (0, 5):
+        trainer = Trainer(job.model(), config)
+        trainer.step = start
+        for batch in job.batches(start, 0, 1):
+            before = {name: value.clone() for name, value in job.model().state_dict().items()}
+            trainer.model.load_state_dict(before)
+            step = trainer.step
+            terms = trainer.advance(batch, lambda part, model=trainer.wrapped: job.loss(model, part), None)
+            seen.setdefault(step, []).append(terms["bce"])
+            torch.rand(3)  # something else draws in between
+    assert [len(losses) for losses in seen.values()] == [1] * 5 + [2] * 3
+    assert all(losses[0] == losses[1] for losses in seen.values() if len(losses) == 2)
+
+
+@pytest.mark.parametrize("kind", ["free", "frozen"])
+def test_frozen_batch_norms_keep_their_statistics_and_learn_their_scale(kind: Literal["free", "frozen"]) -> None:
+    trainer = tiny_steps(LoopConfig(steps=3, lr=0.05, warm_up=0, batch_norm=kind), norm=True)
+    norm = trainer.model.get_submodule("norm")
+    assert torch.equal(norm.running_mean, torch.zeros(4)) == (kind == "frozen")
+    assert int(norm.num_batches_tracked) == (0 if kind == "frozen" else 3)
+    assert not torch.equal(norm.weight, torch.ones(4))
+
+
+def test_synchronised_batch_norms_need_a_gpu_where_there_is_more_than_one_process() -> None:
+    config = LoopConfig(steps=1, batch_norm="sync")
+    Trainer(TinyJob(config).model(), config)
+    with pytest.raises(ConfigError, match="frozen, or one process"):
+        Trainer(TinyJob(config).model(), config, Pair("cpu"))
+
+
+def test_bfloat16_computes_under_autocast_with_weights_in_float32() -> None:
+    config = LoopConfig(steps=1, precision="bf16")
+    job, kinds = TinyJob(config), list[torch.dtype]()
+    trainer = Trainer(job.model(), config)
+    trainer.model.get_submodule("hidden").register_forward_hook(lambda _m, _i, out: kinds.append(out.dtype))
+    trainer.advance(clips(0), lambda part: job.loss(trainer.wrapped, part), None)
+    assert kinds == [torch.bfloat16]
+    assert {value.dtype for value in trainer.model.parameters()} == {torch.float32}
+
+
+def test_a_process_without_a_clip_is_an_error_that_says_so() -> None:
+    config = LoopConfig(steps=1)
+    trainer = Trainer(TinyJob(config).model(), config)
+    with pytest.raises(TrainingError, match="fewer workers"):
+        trainer.advance(clips(0, 2, 2), lambda part: TinyJob(config).loss(trainer.wrapped, part), None)
+
+
+def test_the_best_weights_are_kept_and_survive_a_checkpoint() -> None:
+    config = LoopConfig(steps=3, lr=0.1, warm_up=0)
+    job = TinyJob(config)
+    trainer, means = Trainer(job.model(), config), list[dict[str, Tensor]]()
+    for batch, miou in zip(job.batches(0, 0, 1), (0.2, 0.6, 0.6), strict=True):
+        trainer.advance(batch, lambda part: job.loss(trainer.wrapped, part), None)
+        means.append({name: value.clone() for name, value in trainer.average.items()})
+        trainer.consider(miou)
+    again = Trainer(job.model(), config)
+    again.restore(trainer.snapshot())
+    for one in (trainer, again):
+        assert one.best is not None
+        assert (one.best.step, one.best.miou) == (2, 0.6)
+        assert all(torch.equal(value, means[1][name]) for name, value in one.chosen().items())
+
+
+def test_the_mean_weights_are_looked_at_and_put_back() -> None:
+    trainer = tiny_steps(LoopConfig(steps=4, lr=0.1, warm_up=0, ema=0.9), norm=True)
+    own = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with trainer.averaged() as model:
+        assert not model.training
+        assert all(torch.equal(value, trainer.average[name]) for name, value in model.state_dict().items())
+        assert not torch.equal(model.state_dict()["hidden.weight"], own["hidden.weight"])
+    assert all(torch.equal(value, own[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_the_checkpoint_of_another_model_is_refused() -> None:
+    config = LoopConfig(steps=1)
+    trainer = Trainer(TinyJob(config, norm=False).model(), config)
+    with pytest.raises(CheckpointMismatch, match="same model"):
+        trainer.restore(Trainer(TinyJob(config).model(), config).snapshot())
+    with pytest.raises(CheckpointMismatch, match="running mean"):
+        trainer.restore(tiny_steps(LoopConfig(steps=1, ema=0)).snapshot())
+
+
+def test_deterministic_algorithms_are_demanded_within_the_block_alone() -> None:
+    with repeatable(True):
+        assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+    with repeatable(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_constant_schedule_stays_at_its_peak() -> None:
+    config = LoopConfig(steps=100, warm_up=4, schedule="constant")
+    assert [config.scale(step) for step in (0, 3, 4, 50, 99)] == pytest.approx([0.25, 1, 1, 1, 1])
