@@ -66,6 +66,15 @@ def frame_f_curves(logits: Logits, target: Mask) -> list[Float[Tensor, " thresho
     ]
 
 
+def threshold_counts(
+    probability: Float[Tensor, "H W"], wanted: Bool[Tensor, "H W"]
+) -> tuple[Float[Tensor, " thresholds"], Float[Tensor, " thresholds"]]:
+    """How many pixels of a frame reach each of 255 thresholds, and how many of these are wanted."""
+    thresholds = torch.linspace(0, 1 - 1e-10, THRESHOLDS, device=probability.device)
+    reached = torch.bucketize(probability, thresholds, right=True)
+    return _at_least(reached.flatten()), _at_least(reached[wanted])
+
+
 def f_at(probability: Float[Tensor, "H W"], wanted: Bool[Tensor, "H W"], threshold: float = 0.5) -> float:
     """F of one frame at one threshold; 0 where nothing is found."""
     on = probability > threshold
@@ -154,9 +163,7 @@ class FrameScores:
 
 def _f_curve(probability: Float[Tensor, "H W"], wanted: Bool[Tensor, "H W"]) -> Float[Tensor, " thresholds"]:
     """F at each threshold, from counts: how many pixels, and how many wanted ones, reach each threshold."""
-    thresholds = torch.linspace(0, 1 - 1e-10, THRESHOLDS, device=probability.device)
-    reached = torch.bucketize(probability, thresholds, right=True)
-    found, hits = (_at_least(reached[where]) for where in (torch.ones_like(wanted), wanted))
+    found, hits = threshold_counts(probability, wanted)
     precision, recall = hits / (found + _TINY), hits / (wanted.sum().float() + _TINY)
     return ((1 + BETA2) * precision * recall / (BETA2 * precision + recall)).nan_to_num(nan=0.0)
 

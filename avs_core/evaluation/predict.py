@@ -1,0 +1,85 @@
+"""What is measured: something that answers frames and sound with logits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+
+from avs_core.audio import Alignment
+from avs_core.errors import ConfigError, NonFiniteOutput
+from avs_core.models.bundle import Bundle
+from avs_core.models.normalisation import Normalisation
+
+Predict = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T 1 96 64"]], Float[Tensor, "1 T *K H W"]]
+"""Logits of one window, on the CPU, from its frames and its log-mel examples; K where there are classes."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model under test.
+
+    size, alignment, window_s  side of its frames (pixels), where it takes its sound, how many seconds it sees together
+    threshold                  on the probability, above which it says that a pixel sounds
+    """
+
+    name: str
+    predict: Predict
+    size: int
+    alignment: Alignment
+    window_s: int
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.window_s < 1 or not 0 < self.threshold < 1:
+            raise ConfigError(f"size and window_s must be >= 1 and the threshold within (0, 1), got {self}")
+
+    @torch.inference_mode()
+    def logits(
+        self, frames: UInt8[np.ndarray, "T H W 3"], log_mel: Float32[Tensor, "T 1 96 64"]
+    ) -> Float[Tensor, "T *K H W"]:
+        """Of one clip, window by window, each in a forward pass of its own: no batch changes a number.
+
+        Raises NonFiniteOutput for NaN or infinity.
+        """
+        seen = torch.from_numpy(frames)
+        cuts = [slice(first, first + self.window_s) for first in range(0, len(seen), self.window_s)]
+        logits = torch.cat([self.predict(seen[None, at], log_mel[None, at])[0] for at in cuts])
+        if not bool(torch.isfinite(logits).all()):
+            raise NonFiniteOutput(f"logits must be finite, those of {self.name} are not: check its weights")
+        return logits
+
+
+def bundle_candidate(bundle: Bundle, device: str = "auto", threshold: float | None = None) -> Candidate:
+    """A bundle under test; `device` "auto" takes a GPU where there is one. Moves the networks."""
+    config = bundle.config
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    net, audio_encoder = bundle.net.to(chosen), bundle.audio_encoder.to(chosen)
+    normalise = Normalisation(config.mean, config.std)
+
+    def predict(
+        frames: UInt8[Tensor, "1 T H W 3"], log_mel: Float32[Tensor, "1 T 1 96 64"]
+    ) -> Float[Tensor, "1 T *K H W"]:
+        # A GPU may round float32 products to 19 bits and choose algorithms by speed; figures must not depend on it.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            audio = audio_encoder(log_mel[0].to(chosen))[None]
+            logits: Tensor = net(normalise(frames.to(chosen)), audio).logits
+        return logits.cpu()
+
+    return Candidate(
+        config.name,
+        predict,
+        config.size,
+        config.alignment,
+        config.window_s,
+        config.threshold if threshold is None else threshold,
+    )
+
+
+def sounding_logits(logits: Float[Tensor, "T *K H W"]) -> Float[Tensor, "T H W"]:
+    """One logit a pixel: that it sounds. Of K classes (0 = background): log of all other odds against the first."""
+    if logits.ndim == 3:
+        return logits
+    return logits[:, 1:].logsumexp(1) - logits[:, 0]
