@@ -11,8 +11,15 @@ from avs_core.datasets.composed import ComposedSet
 from avs_core.datasets.labelled import LabelledSet
 from avs_core.datasets.sources import Sources, Split
 from avs_core.errors import ConfigError
-from avs_core.models.audio_cnn import AudioCNN
-from avs_core.models.bundle import Bundle, BundleConfig, load_bundle, save_bundle
+from avs_core.models.bundle import (
+    AudioEncoderName,
+    Bundle,
+    BundleConfig,
+    build_audio_encoder,
+    load_bundle,
+    read_card,
+    save_bundle,
+)
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.training.card import LIMITS, card, figures
 from avs_core.training.data import Batch, CompositeBatches, SoundBatches, StreamConfig
@@ -36,6 +43,7 @@ class LightRecipe:
     encoder learns from; with data alone it learns from theirs, or is taken from a bundle.
 
     stream, sound_stream   composites on the fly; feed, sound_feed  clips from files
+    audio_encoder          trained here; that of a bundle may be another
     bundle_size, window_s  side of the pictures in pixels and seconds at a time, in the bundle
     val_clips, test_clips  composites on the fly that choose the threshold, and that are reported
     """
@@ -50,6 +58,7 @@ class LightRecipe:
     sound: LoopConfig
     joint: LoopConfig
     objective: LightObjective
+    audio_encoder: AudioEncoderName = "audio_cnn"
     bundle_size: int = 192
     window_s: int = 5
     val_clips: int = 30
@@ -58,10 +67,10 @@ class LightRecipe:
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
         """See Recipe."""
         categories = self._categories(materials)
-        build = partial(new_trainee, self.net, categories, materials.seed, materials.audio)
+        build = partial(new_trainee, self, categories, materials.seed, materials.audio)
         steps = {} if materials.steps is None else {"steps": materials.steps}
         held_out = self._held_out(materials)
-        leave = partial(leave_bundle, self, held_out.data.name if materials.data is not None else None)
+        leave = partial(leave_bundle, self, materials)
         # Two orders of clips from one seed.
         sound = self.sound.model_copy(update={"seed": materials.seed + 1})
         joint = self.joint.model_copy(update={"seed": materials.seed} | steps)
@@ -111,15 +120,14 @@ def _sources(name: str, materials: Materials) -> Sources:
     return materials.sources
 
 
-def new_trainee(net: TPAVIConfig, categories: int, seed: int, audio: str | None) -> Trainee:
+def new_trainee(recipe: LightRecipe, categories: int, seed: int, audio: str | None) -> Trainee:
     """Untrained but for the backbone, and for the audio encoder of the bundle `audio`. Raises BundleError."""
     torch.manual_seed(seed)
-    segmentation, encoder = TPAVINet(net), AudioCNN()
-    load_lite0(segmentation.backbone.body)
-    trainee = Trainee(segmentation, encoder, LITE0_INPUT, categories)
+    net, encoder = TPAVINet(recipe.net), build_audio_encoder(recipe.audio_encoder)
+    load_lite0(net.backbone.body)
     if audio is not None:
-        encoder.load_state_dict(load_bundle(audio).audio_encoder.state_dict())
-    return trainee
+        encoder = load_bundle(audio).audio_encoder
+    return Trainee(net, encoder, LITE0_INPUT, categories)
 
 
 def labelled_share(data: LabelledSet, feed: FeedConfig, rank: int, world: int) -> Dataset[Batch]:
@@ -137,13 +145,15 @@ def sound_share(sources: Sources, config: StreamConfig, steps: int, rank: int, w
     return SoundBatches(sources, "train", config, steps, rank, world)
 
 
-def leave_bundle(recipe: LightRecipe, data: str | None, trainee: Trainee, held_out: HeldOut, out: Path) -> Path:
+def leave_bundle(recipe: LightRecipe, materials: Materials, trainee: Trainee, held_out: HeldOut, out: Path) -> Path:
     """Choose the threshold on val, measure what is shipped on test, write bundle/ with its card."""
+    data = None if materials.data is None else materials.data.name
+    encoder = recipe.audio_encoder if materials.audio is None else read_card(materials.audio)[1].audio_encoder
     threshold = held_out.measure(trainee, "val").best_threshold()
     config = BundleConfig(
         name=recipe.name,
         tpavi=recipe.net,
-        audio_encoder="audio_cnn",
+        audio_encoder=encoder,
         size=recipe.bundle_size,
         mean=LITE0_INPUT.mean,
         std=LITE0_INPUT.std,
@@ -156,7 +166,7 @@ def leave_bundle(recipe: LightRecipe, data: str | None, trainee: Trainee, held_o
         limits=LIMITS,
     )
     folder = out / "bundle"
-    save_bundle(folder, config, trainee.net, trainee.audio_encoder, card(config, _how(recipe, data)))
+    save_bundle(folder, config, trainee.net, trainee.audio_encoder, card(config, _how(recipe, materials)))
     return folder
 
 
@@ -168,18 +178,27 @@ def held_out(bundle: Bundle, sources: Sources, split: Split, clips: int) -> Eval
     return HeldOut(data, config.size, config.alignment, config.window_s).measure(trainee, split)
 
 
-def _how(recipe: LightRecipe, data: str | None) -> str:
+def _how(recipe: LightRecipe, materials: Materials) -> str:
     """The training in Markdown, for the card."""
-    joint, feed, stream = recipe.joint, recipe.feed, recipe.stream
-    if data is not None:
-        return f"""The train split of {data}. Up to {joint.steps} steps of {feed.clips} clips at {feed.size} pixels; all
-but the backbone learns.
+    feed, stream = recipe.feed, recipe.stream
+    steps = materials.steps or recipe.joint.steps
+    if materials.audio is not None:
+        hearing = f"The audio encoder starts as that of {materials.audio}."
+    else:
+        sound = recipe.sound_stream
+        hearing = f"First the audio encoder alone: {recipe.sound.steps} steps of {sound.clips} × {sound.frames} s."
+    if materials.data is None:
+        clips = f"{steps} steps of {stream.clips} clips × {stream.frames} frames at {stream.size} pixels"
+        origin, flag = (
+            "Composites made on the fly from photographs and recordings in Debian packages, listed one by one in\n"
+            "`avs_core/datasets/catalogue.json`; sources of the validation and test splits are in no training clip.",
+            "",
+        )
+    else:
+        clips = f"{steps} steps of {feed.clips} clips × {feed.seconds} frames at {feed.size} pixels"
+        origin, flag = f"The train split of {materials.data.name}, version {materials.data.version}.", " --data URI"
+    return f"""{origin}
+{hearing}
+Then all but the frozen backbone: {clips}. Seed {materials.seed}.
 
-    avs train {recipe.name} --data URI --out DIR"""
-    sound = recipe.sound_stream
-    return f"""Composites made on the fly from photographs and recordings in Debian packages, listed one by one in
-`avs_core/datasets/catalogue.json`; sources of the validation and test splits are in no training clip.
-First the audio encoder alone: {recipe.sound.steps} steps of {sound.clips} × {sound.frames} s. Then all but the frozen
-backbone: up to {joint.steps} steps of {stream.clips} clips × {stream.frames} frames at {stream.size} pixels.
-
-    avs train {recipe.name} --out DIR"""
+    avs train {recipe.name}{flag} --out DIR"""

@@ -156,3 +156,27 @@ def test_published_figures(backbone: BackboneName, short: str) -> None:
         Z, a = output.visual[i].flatten(0, 1)[:, ::32, ::k, ::k], output.audio[i][..., ::16]
         torch.testing.assert_close(Z, stored[f"z{i + 1}"], atol=1e-3, rtol=0)
         torch.testing.assert_close(a, stored[f"a{i + 1}"], atol=1e-3, rtol=0)
+
+
+def test_the_ablation_adds_the_aligned_audio(light: TPAVINet) -> None:
+    config = light.config.model_copy(update={"fusion": "add", "stages": (0, 2)})
+    net = TPAVINet(config).eval()
+    visual, audio = normal("visual", (2, 3, config.channels, 4, 4)), uniform("audio", (2, 3, 128))
+    with torch.inference_mode():
+        Z, aligned = net.tpavi["2"](visual, audio)
+    weight, bias = net.tpavi["2"].align.weight, net.tpavi["2"].align.bias
+    for b in range(2):
+        for t in range(3):
+            wanted = weight @ audio[b, t] + bias
+            torch.testing.assert_close(aligned[b, t], wanted)
+            torch.testing.assert_close(Z[b, t], visual[b, t] + wanted[:, None, None])
+    assert {name.split(".")[2] for name in net.state_dict() if name.startswith("tpavi")} == {"align"}
+
+
+def test_without_a_stage_nothing_is_heard(light: TPAVINet) -> None:
+    net = TPAVINet(light.config.model_copy(update={"stages": ()})).eval()
+    frames = normal("frames", (1, 2, 3, 64, 64))
+    with torch.inference_mode():
+        said = [net(frames, loud * uniform("audio", (1, 2, 128))) for loud in (0.0, 9.0)]
+    assert torch.equal(said[0].logits, said[1].logits)
+    assert said[0].audio == (None,) * 4
