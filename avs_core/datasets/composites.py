@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from avs_core.datasets.rendering import Envelope, Stage, cut_out
-from avs_core.datasets.scenes import Actor, ComposerConfig, Planner, Scene, scene_rng
+from avs_core.datasets.scenes import Actor, ComposerConfig, Planner, Scene, Voice, scene_rng
 from avs_core.datasets.soundtrack import Track, lay_track, mix_tracks, normalise_sound
 from avs_core.datasets.sources import Sources, Split
 from avs_core.errors import ConfigError
@@ -128,6 +128,12 @@ class Composer:
         unseen = [lay_track(v, self._sounds(v.ref), config.seconds, rng) for v in scene.offscreen]
         heard = [track for track in tracks if track] + unseen
         return tracks, mix_tracks(heard, config.seconds, rng, config.room, config.noise_db)
+
+    def voice(self, voice: Voice, rng: np.random.Generator) -> tuple[Float32[np.ndarray, " n"], Bool[np.ndarray, " T"]]:
+        """One voice alone as a clip's whole sound, in a room and over noise, and in which seconds it is heard."""
+        config = self.config
+        track = lay_track(voice, self._sounds(voice.ref), config.seconds, rng)
+        return mix_tracks([track], config.seconds, rng, config.room, config.noise_db), track.sounding
 
     def _ratio(self, ref: str) -> float:
         tall, wide, _ = self._sprites(ref).shape

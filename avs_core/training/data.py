@@ -105,7 +105,7 @@ class CompositeBatches(Dataset[Batch]):
         if silence is not None:
             waveform, heard, masks = silence, set(), np.zeros_like(masks)
         elif draw < self.config.hushed + self.config.foreign:
-            scene = self._foreign(composite, seed)
+            scene = foreign_scene(self._composer, composite)
             if scene is not None:
                 waveform, heard = heard_scene(self._composer, scene)
                 masks = np.zeros_like(masks)
@@ -118,16 +118,6 @@ class CompositeBatches(Dataset[Batch]):
             heard=heard_labels(heard, self.config.frames, categories)[None],
             things=thing_labels(composite, categories)[None],
         )
-
-    def _foreign(self, composite: Composite, seed: int) -> Scene | None:
-        """A scene that sounds, with no category that is in the picture."""
-        assert self._composer is not None
-        seen = {one.category for one in composite.objects}
-        for other in (self._composer.plan(seed + (1 + i) * 1_000_003) for i in range(TRIES)):
-            voices = {voice.category for actor in other.actors if (voice := actor.voice)}
-            if voices and not seen & (voices | {voice.category for voice in other.offscreen}):
-                return other
-        return None
 
 
 class SoundBatches(Dataset[Batch]):
@@ -184,6 +174,16 @@ def heard_scene(composer: Composer, scene: Scene) -> tuple[Float32[np.ndarray, "
         for second in np.flatnonzero(track.sounding)
     }
     return waveform, heard
+
+
+def foreign_scene(composer: Composer, composite: Composite) -> Scene | None:
+    """A scene that sounds, with no category that is in the picture; None where a few tries find none."""
+    seen = {one.category for one in composite.objects}
+    for other in (composer.plan(composite.scene.seed + (1 + i) * 1_000_003) for i in range(TRIES)):
+        voices = {voice.category for actor in other.actors if (voice := actor.voice)}
+        if voices and not seen & (voices | {voice.category for voice in other.offscreen}):
+            return other
+    return None
 
 
 def heard_labels(heard: set[tuple[str, int]], seconds: int, categories: Sequence[str]) -> Bool[Tensor, "T K"]:

@@ -1,0 +1,128 @@
+"""Pictures with two sounds each: their own, and that of something else in them. Sight alone cannot tell which is lit.
+
+Most composites show one thing that sounds among things that could, so a net that lights what could sound does well
+without listening. Here every picture comes twice in a batch with different masks, and the difference is in the sound.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32
+from torch.utils.data import Dataset
+
+from avs_core.audio import window_examples
+from avs_core.datasets.composites import Composer, ComposerConfig, Composite, ObjectRecord
+from avs_core.datasets.scenes import Voice
+from avs_core.datasets.sources import Sources, Split
+from avs_core.training.data import (
+    Batch,
+    StreamConfig,
+    apart,
+    foreign_scene,
+    heard_categories,
+    heard_labels,
+    heard_scene,
+    hush,
+    shared_clips,
+    stack,
+    thing_labels,
+)
+
+CROWDED, SILENT = 0.95, 0.05
+"""Shares of pictures with things that stay silent under the own sound, and of those in which nothing sounds."""
+
+_APART = 5_000_000
+"""Seeds from here on, so that no picture is that of a plain stream."""
+_VISIBLE = 0.004
+_PAUSES = (0.05, 0.2, 0.5)
+_SPEED = 0.12
+
+Sound = tuple[Float32[np.ndarray, " n"], set[tuple[str, int]], Bool[np.ndarray, "T H W"]]
+"""A waveform, the (category, second) heard in it, and the pixels that it lights."""
+
+
+class SwapBatches(Dataset[Batch]):
+    """Batch number → this process's share of it: `config.clips` pictures with their sounds, then again with others.
+
+    The other sound is that of a thing in the picture that is silent under the own one; in a share `hushed` it is near
+    silence and in a share `foreign` the sound of another scene, as it is where nothing else in the picture could
+    sound. These two light nothing.
+    """
+
+    def __init__(
+        self, sources: Sources, split: Split, config: StreamConfig, length: int, rank: int = 0, world: int = 1
+    ) -> None:
+        """Raises ConfigError for more processes than clips."""
+        self.sources, self.split, self.config, self._length = sources, split, config, length
+        self._own = shared_clips(config.clips, rank, world)
+        self._composer: Composer | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int) -> Batch:
+        first = _APART + (self.config.seed * self._length + number) * self.config.clips
+        pairs = [self._pair(first + i) for i in self._own]
+        batch = stack([own for own, _ in pairs] + [other for _, other in pairs])
+        return apart(batch) if self.config.apart and number % 2 else batch
+
+    def _pair(self, seed: int) -> tuple[Batch, Batch]:
+        if self._composer is None:
+            size, seconds = self.config.size, self.config.frames
+            config = ComposerConfig(size=size, seconds=seconds, distractor_share=CROWDED, silent_share=SILENT)
+            self._composer = Composer(self.sources, self.split, config)
+        clip = self._composer.compose(seed)
+        own = self._batch(clip, (clip.waveform, heard_categories(clip), clip.masks))
+        return own, self._batch(clip, self._other(self._composer, clip, np.random.default_rng([seed, 1])))
+
+    def _other(self, composer: Composer, clip: Composite, rng: np.random.Generator) -> Sound:
+        draw, silent = rng.random(), self._silent(clip)
+        dark = np.zeros_like(clip.masks)
+        if draw < self.config.hushed:
+            return hush(len(clip.waveform), rng), set(), dark
+        if silent and draw >= self.config.hushed + self.config.foreign:
+            return self._voiced(composer, silent[int(rng.integers(len(silent)))], rng)
+        scene = foreign_scene(composer, clip)
+        if scene is None:
+            return hush(len(clip.waveform), rng), set(), dark
+        return *heard_scene(composer, scene), dark
+
+    def _silent(self, clip: Composite) -> list[ObjectRecord]:
+        """What is well seen, says nothing, and could."""
+        sounding = {one.category for one in clip.objects if one.sounding.any()}
+        return [
+            one
+            for one in clip.objects
+            if one.category not in sounding
+            and one.visible.mean() > _VISIBLE
+            and self.sources.sounds(self.split, one.category)
+        ]
+
+    def _voiced(self, composer: Composer, one: ObjectRecord, rng: np.random.Generator) -> Sound:
+        """One of the object's recordings, all the time."""
+        seconds = self.config.frames
+        refs = self.sources.sounds(self.split, one.category)
+        voice = Voice(
+            category=one.category,
+            ref=refs[int(rng.integers(len(refs)))],
+            start=0.0,
+            stop=float(seconds),
+            gap=float(rng.choice(_PAUSES)),
+            speed=float(np.exp(rng.normal(0.0, _SPEED))),
+            gain=1.0,
+        )
+        waveform, sounding = composer.voice(voice, rng)
+        heard = {(one.category, int(second)) for second in np.flatnonzero(sounding)}
+        return waveform, heard, one.visible & sounding[:, None, None]
+
+    def _batch(self, clip: Composite, sound: Sound) -> Batch:
+        """The clip's pictures with a sound."""
+        waveform, heard, masks = sound
+        seconds, categories = self.config.frames, self.sources.categories
+        return Batch(
+            frames=torch.from_numpy(clip.frames)[None],
+            log_mel=window_examples(waveform, seconds)[None],
+            masks=torch.from_numpy(masks)[None],
+            labelled=torch.ones(1, seconds, dtype=torch.bool),
+            heard=heard_labels(heard, seconds, categories)[None],
+            things=thing_labels(clip, categories)[None],
+        )
