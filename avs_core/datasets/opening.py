@@ -58,6 +58,7 @@ def open_dataset(uri: str, kind: Kind = "auto") -> AvsBench:
     was chosen, DataError for metadata that can't be read, and for a benchmark whose build isn't finished.
     """
     root = storage.normalise(uri)
+    manifest = _manifest(root)
     settings: tuple[Setting, ...] = ("s4", "ms3", "avss") if kind == "auto" else (kind,)
     trees = [tree for setting in settings if (tree := _open_tree(root, setting)) is not None]
     if not trees:
@@ -67,7 +68,6 @@ def open_dataset(uri: str, kind: Kind = "auto") -> AvsBench:
             f"AVSS has another objective than S4 and MS3; {storage.redacted(root)} holds both: choose the kind s4, "
             f"ms3 or avss"
         )
-    manifest = _manifest(root)
     return _plain(root, trees) if manifest is None else _composites(root, trees, *manifest)
 
 

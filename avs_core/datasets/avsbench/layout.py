@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from avs_core.datasets.avsbench.metadata import AVSS_SECONDS, Listed
-from avs_core.datasets.labelled import Setting
+from avs_core.datasets.labelled import ClipRef
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,12 @@ def files_of(clip: Listed) -> ClipFiles:
     return {"s4": _s4, "ms3": _ms3, "avss": _avss}[clip.ref.setting](clip)
 
 
-def data_folders(setting: Setting) -> tuple[str, ...]:
-    """The folders below the tree's root that hold its files."""
-    return tuple(AVSS_SECONDS) if setting == "avss" else (f"{setting}_data",)
+def data_folders(ref: ClipRef) -> tuple[str, ...]:
+    """The folders below the tree's root that a clip's files lie in; raw videos lie elsewhere."""
+    if ref.setting == "avss":
+        return tuple(AVSS_SECONDS)
+    kinds = ("visual_frames", "gt_masks", "audio_wav", "audio_log_mel")
+    return tuple(f"{ref.setting}_data/{kind}" for kind in kinds)
 
 
 def _s4(clip: Listed) -> ClipFiles:

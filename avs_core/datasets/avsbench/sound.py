@@ -5,6 +5,7 @@ from jaxtyping import Float32
 
 from avs_core import storage
 from avs_core.audio import Alignment, window_examples
+from avs_core.clip import AUDIO_RATE
 from avs_core.datasets.avsbench.layout import ClipFiles
 from avs_core.datasets.avsbench.log_mels import read_log_mel
 from avs_core.datasets.sources import decode_sound
@@ -19,14 +20,14 @@ def read_sound(
 ) -> tuple[Float32[np.ndarray, "T 1 96 64"], Float32[np.ndarray, " n"] | None]:
     """The log-mel of T = `seconds` seconds, and the waveform it was made of (16 kHz mono), None for a given log-mel.
 
-    A given log-mel has the official alignment, whatever is asked for. Raises DataError for damaged files, and where
-    neither is there.
+    Raises DataError for damaged files, where neither is there, and where only a log-mel is there and another alignment
+    is asked for: log-mels have the official one.
     """
     try:
         data = storage.read_bytes(storage.join(root, files.wav))
     except NotFound:
-        return _given_log_mel(root, files, seconds), None
-    waveform = decode_wav(data, files.wav)
+        return _given_log_mel(root, files, seconds, alignment), None
+    waveform = decode_wav(data, files.wav)[: seconds * AUDIO_RATE]
     return window_examples(waveform, seconds, alignment).numpy(), waveform
 
 
@@ -47,13 +48,18 @@ def decode_wav(data: bytes, path: str) -> Float32[np.ndarray, " n"]:
     return waveform
 
 
-def _given_log_mel(root: str, files: ClipFiles, seconds: int) -> Float32[np.ndarray, "T 1 96 64"]:
+def _given_log_mel(root: str, files: ClipFiles, seconds: int, alignment: Alignment) -> Float32[np.ndarray, "T 1 96 64"]:
     if files.log_mel is not None:
         try:
             data = storage.read_bytes(storage.join(root, files.log_mel))
         except NotFound:
             pass  # both are missing: that is one error, below
         else:
+            if alignment != "official":
+                raise DataError(
+                    f"a log-mel has the official alignment; {alignment!r} was asked for, and there is no {files.wav}: "
+                    f"copy the wav, or ask for the official alignment"
+                )
             return read_log_mel(data, files.log_mel, seconds)
     places = files.wav if files.log_mel is None else f"{files.wav} or {files.log_mel}"
     raise DataError(f"a clip must have a sound; there is no {places} in {storage.redacted(root)}: copy it again")

@@ -16,6 +16,9 @@ from avs_core.datasets.benchmark.manifest import ManifestRow
 from avs_core.datasets.labelled import InstanceTruth
 from avs_core.errors import DataError, InputError
 
+INSTANCES = "instances"
+"""The folder below the root that tells about objects."""
+
 
 def with_manifest(clips: Iterable[Listed], rows: Iterable[ManifestRow]) -> tuple[list[Listed], list[Finding]]:
     """The clips with what the manifest tells about them; one that it doesn't know, or knows elsewhere, is left out.
@@ -46,7 +49,7 @@ def _told(clip: Listed, row: ManifestRow) -> Listed:
 
 def instances_path(clip: Listed) -> str:
     """Where the truth about the objects of a clip lies."""
-    return f"instances/{clip.ref.setting}/{clip.ref.split}/{clip.name}.json"
+    return f"{INSTANCES}/{clip.ref.setting}/{clip.ref.split}/{clip.name}.json"
 
 
 def read_instances(
