@@ -103,9 +103,9 @@ def train(
 
 
 def _open(data: str, kind: Kind) -> "LabelledSet":
-    from avs_core.datasets.opening import open_dataset
+    from avs_core.datasets.avsbench.check import open_whole
 
-    return open_dataset(data, kind)
+    return open_whole(data, kind)
 
 
 def _print_recipes() -> int:

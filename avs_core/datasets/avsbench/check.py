@@ -16,6 +16,7 @@ from avs_core.datasets.avsbench.findings import Finding, Kind
 from avs_core.datasets.avsbench.layout import data_folders
 from avs_core.datasets.avsbench.sound import read_sound
 from avs_core.datasets.avsbench.truth import INSTANCES, read_instances
+from avs_core.datasets.opening import Kind as OpenKind
 from avs_core.datasets.opening import open_dataset
 from avs_core.errors import ConfigError, DataError, NotFound
 
@@ -99,6 +100,16 @@ def require_sound(report: Report) -> None:
         f"a data set must be whole; {storage.redacted(report.uri)} has findings ({counted}): {first}. "
         f"`avs data check {storage.redacted(report.uri)}` lists them all"
     )
+
+
+def open_whole(uri: str, kind: OpenKind = "auto") -> AvsBench:
+    """`open_dataset` for training: raises DataError for a copy that lacks files, or whose tables contradict.
+
+    Files are listed, not decoded: `load` raises for what is broken inside.
+    """
+    data = open_dataset(uri, kind)
+    require_sound(check_dataset(data))
+    return data
 
 
 def _entries(data: AvsBench, split: str) -> list[Entry]:
