@@ -77,10 +77,11 @@ def leaks(rows: Iterable[ManifestRow]) -> list[str]:
     """
     splits: dict[str, set[str]] = {}
     for row in rows:
-        for ref in (*row.image_refs, *row.sound_refs):
-            splits.setdefault(source_key(ref), set()).add(row.split)
         place = "test" if row.split == "unseen" else row.split
-        splits.setdefault(f"place {source_key(row.background_ref)}", set()).add(place)
+        used = [("picture", ref, row.split) for ref in row.image_refs]
+        used += [("recording", ref, row.split) for ref in row.sound_refs]
+        for kind, ref, split in [*used, ("place", row.background_ref, place)]:
+            splits.setdefault(f"{kind} {source_key(ref)}", set()).add(split)
     return [f"{key} is in {', '.join(sorted(found))}" for key, found in sorted(splits.items()) if len(found) > 1]
 
 
