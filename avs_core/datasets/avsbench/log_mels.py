@@ -7,6 +7,7 @@ is one of them: torch's own would unpickle the bytes of the storage without any 
 
 import io
 import pickle
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,6 +29,8 @@ _TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 _FAULTS = (
     pickle.UnpicklingError,
+    struct.error,
+    AssertionError,
     AttributeError,
     EOFError,
     ImportError,
