@@ -6,8 +6,10 @@ on one engine and go on under another.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from avs_core import storage
 from avs_core.pipelines.train_config import TrainConfig
 from avs_core.pipelines.train_phase import Phase, train_phase
 from avs_core.training.engine import Alone, torchrun
@@ -21,6 +23,8 @@ def train_jobs(jobs: Sequence[TrainingJob], config: TrainConfig, about: Mapping[
     about  what the tracking runs say beside the config; "recipe" begins their names. Raises what `train` raises, and
     TrainingError when Ray's workers died more than `max_failures` times.
     """
+    # workers stand in folders of their own
+    config = config.model_copy(update={"out": storage.normalise(config.out)})
     kind = config.chosen_engine()
     if kind == "alone":
         return _in_order(jobs, config, about, lambda phase: train_phase(phase, Alone(config.device)))
@@ -38,8 +42,8 @@ def train_jobs(jobs: Sequence[TrainingJob], config: TrainConfig, about: Mapping[
 def _in_order(
     jobs: Sequence[TrainingJob], config: TrainConfig, about: Mapping[str, Any], run: Callable[[Phase], Trained]
 ) -> list[Trained]:
-    done = list[Trained]()
+    store, done = Path("runs" if config.out.startswith("s3://") else config.out).absolute(), list[Trained]()
     for job in jobs:
         weights = done[-1].weights if done else None
-        done.append(run(Phase(job, config, dict(about), weights, last=len(done) == len(jobs) - 1)))
+        done.append(run(Phase(job, config, dict(about), weights, len(done) == len(jobs) - 1, store)))
     return done

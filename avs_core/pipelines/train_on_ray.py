@@ -18,16 +18,26 @@ from avs_core.pipelines.train_phase import Phase, train_phase
 from avs_core.training.engine import PATIENCE, Distributed
 from avs_core.training.train import Trained
 
+SETTINGS = {
+    # paths on a command line are relative to where the user stands
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # a worker's imports alone take a minute where the machine is busy
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+}
+"""Where the user has set one of them, the user's counts."""
+
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray's own list of checkpoints, which it rewrites in place."""
 
 
 def train_on_ray(phase: Phase) -> Trained:
     """A phase on Ray workers. Raises what stopped it."""
-    config, out = phase.config, storage.normalise(phase.config.out)
-    filesystem, path = storage.arrow_filesystem(out)
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    config = phase.config
+    filesystem, path = storage.arrow_filesystem(config.out)
     # a driver killed while Ray wrote its list would leave half of one; ours are committed, and need no list
-    storage.delete(storage.join(out, phase.job.name, SNAPSHOT))
+    storage.delete(storage.join(config.out, phase.job.name, SNAPSHOT))
     trainer = TorchTrainer(
         _work,
         train_loop_config={"phase": phase},

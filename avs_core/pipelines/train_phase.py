@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from avs_core import storage
 from avs_core.errors import ConfigError, StorageError
 from avs_core.pipelines.provenance import provenance
 from avs_core.pipelines.train_config import TrainConfig
@@ -22,13 +21,20 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase as it is sent to workers."""
+    """A phase as it is sent to workers.
+
+    about    what its tracking run says beside the config
+    weights  URI of what it starts from; None = the job's own
+    last     whether its bundle is the one to register
+    store    where MLflow's files are without a server
+    """
 
     job: TrainingJob
     config: TrainConfig
     about: dict[str, Any]
     weights: str | None
     last: bool
+    store: Path
 
 
 def train_phase(phase: Phase, engine: Engine) -> Trained:
@@ -36,7 +42,7 @@ def train_phase(phase: Phase, engine: Engine) -> Trained:
     with _told(phase, engine) as (tracker, scratch):
         trained = train(phase.job, engine, phase.config.out, tracker, scratch, phase.weights)
         if engine.rank == 0 and phase.last and phase.config.register_as:
-            _register(phase.config, trained, tracker)
+            _register(phase, trained, tracker)
     return trained
 
 
@@ -49,7 +55,7 @@ def _told(phase: Phase, engine: Engine) -> Iterator[tuple[Tracker, Path]]:
             yield NullRun(), Path(scratch)
             return
         name = f"{phase.about.get('recipe', 'train')}/{job.name}"
-        tracker = start_run(config.experiment, name, _local_store(config), config.tracking_uri)
+        tracker = start_run(config.experiment, name, phase.store, config.tracking_uri)
         try:
             tracker.set_tags(provenance())
             tracker.log_params({**phase.about, "loop": job.loop.model_dump(mode="json"), "world": engine.world})
@@ -64,20 +70,15 @@ def _told(phase: Phase, engine: Engine) -> Iterator[tuple[Tracker, Path]]:
         tracker.finish("FINISHED")
 
 
-def _local_store(config: TrainConfig) -> Path:
-    """Where MLflow's files are without a server: beside the results, if these are on a disk."""
-    out = storage.normalise(config.out)
-    return Path("runs") if out.startswith("s3://") else Path(out)
-
-
-def _register(config: TrainConfig, trained: Trained, tracker: Tracker) -> None:
+def _register(phase: Phase, trained: Trained, tracker: Tracker) -> None:
     """A registry that can't be reached costs the registration, not the training."""
+    config = phase.config
     assert config.register_as is not None
     if trained.left is None:
         raise ConfigError(f"{config.register_as} needs a bundle, and {trained.name} leaves none: drop --register")
     name, _, alias = config.register_as.partition("@")
     try:
-        version = register_bundle(trained.left, name, alias, config.tracking_uri, _local_store(config))
+        version = register_bundle(trained.left, name, alias, config.tracking_uri, phase.store)
     except StorageError as fault:
         LOG.warning("the bundle in %s is not registered as %s: %s", trained.left_uri, config.register_as, fault)
     else:

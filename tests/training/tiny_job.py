@@ -22,6 +22,40 @@ CLIPS = 4
 """In a global batch."""
 
 
+PLACE: dict[str, int] = {}
+"""Which batch this process is at."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A line of a curve: the loss of one process on its share of a global batch."""
+
+    step: int
+    rank: int
+    world: int
+    clips: int
+    pid: int
+    loss: float
+
+
+def curve(path: Path) -> list[Point]:
+    """The whole lines that are there."""
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [Point(**json.loads(line)) for line in lines]
+
+
+def global_losses(points: list[Point]) -> dict[int, float]:
+    """Step → mean loss of the global batch, where all its shares are there; the last one where it was repeated."""
+    losses: dict[int, float] = {}
+    shares: dict[tuple[int, int], dict[int, Point]] = {}
+    for point in points:
+        found = shares.setdefault((point.step, point.world), {})
+        found[point.rank] = point
+        if len(found) == point.world:
+            losses[point.step] = sum(one.loss * one.clips for one in found.values()) / CLIPS
+    return losses
+
+
 def clips(number: int, start: int = 0, stop: int = CLIPS) -> Batch:
     """Some of the clips of global batch `number`: one second of 8 × 8 pixels each."""
     drawn = torch.randint(0, 256, (CLIPS, 1, 8, 8, 3), generator=torch.Generator().manual_seed(number))
@@ -54,9 +88,10 @@ class Colours(nn.Module):
 class TinyJob:
     """As `TrainingJob` has it.
 
+    norm, dropout  what the model has
     pause_s        how long a step takes at least, so that it can be disturbed
-    nan_at         step whose loss is not a number; the one-based rank that has it, 0 = all
-    curve          file that gets a line "step world loss" from the first process at each step
+    nan_at         step whose loss is not a number
+    curve          file that gets a line a step from each process, see `curve`
     """
 
     loop: LoopConfig
@@ -66,7 +101,6 @@ class TinyJob:
     pause_s: float = 0.0
     nan_at: int | None = None
     curve: str | None = None
-    miou: tuple[float, ...] = ()
 
     def model(self) -> nn.Module:
         torch.manual_seed(0)
@@ -78,10 +112,14 @@ class TinyJob:
             batch = clips(number, CLIPS * rank // world, CLIPS * (rank + 1) // world)
             if number == self.nan_at:
                 batch.log_mel.fill_(torch.nan)
+            PLACE.update(step=number, rank=rank, world=world, clips=len(batch.frames), pid=os.getpid())
             yield batch
 
     def loss(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         bce = F.binary_cross_entropy_with_logits(model(batch.frames).float(), batch.masks[:, 0].float())
+        if self.curve is not None:
+            with Path(self.curve).open("a") as file:
+                file.write(json.dumps(PLACE | {"loss": float(bce.detach())}) + "\n")
         return {"bce": bce + batch.log_mel.mean()}
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
