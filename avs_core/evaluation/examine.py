@@ -22,6 +22,7 @@ from avs_core.evaluation.figures import (
     official_classes,
     ordered,
     overall,
+    precision_recall,
 )
 from avs_core.evaluation.listening import Listening, listening
 from avs_core.evaluation.predict import Candidate
@@ -45,6 +46,7 @@ class Report:
     overall     over all frames; `intervals` 95 % of its figures, by bootstrap over videos
     categories, sources, subsets, settings   the same figures by group; a clip of two categories is in both
     classes     AVSS: M_J of each class that was shown or said
+    curve       (recall, precision) of all pixels at 255 thresholds, ascending
     unanswered  clips that counted as dark, since an archive holds nothing about them
     left_out    clips that are in no figure, since an archive never saw them
     """
@@ -63,6 +65,7 @@ class Report:
     sources: dict[str, Figures]
     subsets: dict[str, Figures]
     classes: dict[str, float]
+    curve: tuple[tuple[float, float], ...]
     listening: Listening | None
     unanswered: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -164,6 +167,7 @@ def make_report(
         sources=grouped(scores, lambda score: [] if score.sources is None else [str(score.sources)]),
         subsets=grouped(scores, lambda score: score.subsets),
         classes=classes,
+        curve=precision_recall(scores),
         listening=listening(controls, seed) if controls else None,
         unanswered=tuple(score.clip_id for score in scores if not score.answered),
         left_out=tuple(left_out),

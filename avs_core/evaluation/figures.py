@@ -117,6 +117,20 @@ def grouped(scores: Sequence[ClipScore], names: Callable[[ClipScore], Iterable[s
     return {name: overall(groups[name]) for name in sorted(groups)}
 
 
+def precision_recall(scores: Sequence[ClipScore]) -> tuple[tuple[float, float], ...]:
+    """(recall, precision) of all pixels of all frames at each of 255 thresholds, from the lowest on; () without truth.
+
+    Where nothing reaches a threshold, precision is 1.
+    """
+    found = np.sum([score.found for score in scores], axis=0)
+    hits = np.sum([score.hits for score in scores], axis=0)
+    wanted = sum(score.wanted for score in scores)
+    if not wanted:
+        return ()
+    precision = np.where(found > 0, hits / np.maximum(found, 1), 1.0)
+    return tuple(zip((hits / wanted).tolist(), precision.tolist(), strict=True))
+
+
 def intervals(
     scores: Sequence[ClipScore], seed: int = 0, draws: int = DRAWS, share: float = 0.95
 ) -> dict[str, tuple[float, float]]:

@@ -6,23 +6,20 @@ terminal and the tracker. The driver holds no pixels and no masks: rows of a few
 
 import logging
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import ray
 from ray.data import ActorPoolStrategy, Dataset
-from ray.exceptions import RayError
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.ledger import Ledger, load_ledger
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
-from avs_core.errors import AvsError, ConfigError, TooManyDeadLetters
+from avs_core.errors import ConfigError, TooManyDeadLetters
 from avs_core.models.bundle import BundleConfig
 from avs_core.pipelines import wire
+from avs_core.pipelines.chain import chain, one_row_blocks, outcomes
 from avs_core.pipelines.cluster import connected, size_pools
 from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.plan import make_plan, missing_units, unprobed
@@ -40,9 +37,6 @@ from avs_core.pipelines.stages import (
 from avs_core.tracking import Tracker
 
 LOG = logging.getLogger(__name__)
-
-MAX_RETRIES = 3
-"""Restarts of an actor, and retries of one row after a crash. Ray's own default is for ever."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +161,8 @@ def segment(
 def _probe(videos: Sequence[VideoRef], ledger: Ledger, config: SegmentConfig, record: RunRecord) -> list[Row]:
     """A row for every unit that is missing, and one for every video that can't be probed."""
     pools = size_pools(len(videos), "cpu", config.decoders, None)
-    probe = _chain(
-        _dataset([new_row(unprobed(video)) for video in videos]),
+    probe = chain(
+        one_row_blocks([new_row(unprobed(video)) for video in videos]),
         ProbeVideo,
         {
             "config": config.decode_config(frame_size(record)),
@@ -179,7 +173,7 @@ def _probe(videos: Sequence[VideoRef], ledger: Ledger, config: SegmentConfig, re
         num_cpus=pools.cpus("decode"),
     )
     rows: list[Row] = []
-    for row in _outcomes(probe):
+    for row in outcomes(probe):
         units = row.pop("units")
         if row["status"] == OK:
             rows.extend(map(new_row, missing_units(map(wire.unit_from_text, units.splitlines()), ledger)))
@@ -196,7 +190,7 @@ def _run(
     with progress.over(
         videos=len({row["unit_id"][:16] for row in rows}), seconds=sum(u.stop_s - u.start_s for u in units)
     ):
-        for row in _outcomes(_pipeline(rows, config, record)):
+        for row in outcomes(_pipeline(rows, config, record)):
             unit = totals.add(row)
             progress.update(videos=len(totals.videos), seconds=totals.video_seconds, dead=len(totals.dead))
             tracker.log_metrics({**totals.metrics(), **progress.snapshot().metrics()}, step=totals.rows)
@@ -212,9 +206,9 @@ def _pipeline(rows: list[Row], config: SegmentConfig, record: RunRecord) -> Data
         "threshold": config.threshold,
     }
     commit = {"archive": config.archive, "record": record}
-    dataset = _dataset(rows)
-    dataset = _chain(dataset, DecodeUnit, decode, ActorPoolStrategy(size=pools.decoders), num_cpus=pools.cpus("decode"))
-    dataset = _chain(
+    dataset = one_row_blocks(rows)
+    dataset = chain(dataset, DecodeUnit, decode, ActorPoolStrategy(size=pools.decoders), num_cpus=pools.cpus("decode"))
+    dataset = chain(
         dataset,
         SegmentUnit,
         {**model, "mask_size": config.mask_size},
@@ -222,49 +216,7 @@ def _pipeline(rows: list[Row], config: SegmentConfig, record: RunRecord) -> Data
         num_cpus=pools.cpus("segment"),
         num_gpus=pools.gpus_per_segmenter,
     )
-    return _chain(dataset, CommitUnit, commit, ActorPoolStrategy(size=1), num_cpus=pools.cpus("commit"))
-
-
-def _dataset(rows: list[Row]) -> Dataset:
-    """One row a block, so that a row is the unit of scheduling and of retry."""
-    return ray.data.from_items(rows, override_num_blocks=len(rows))
-
-
-def _chain(
-    dataset: Dataset, stage: type, arguments: dict[str, Any], compute: ActorPoolStrategy, **resources: float
-) -> Dataset:
-    """Append a stage: one row in, one row out, bounded retries."""
-    wanted: dict[str, Any] = {name: value for name, value in resources.items() if value}
-    with warnings.catch_warnings():
-        # Ray 2.60 has no other way to bound retries: without these two a crashing input is retried for ever.
-        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-        return dataset.map(
-            stage,
-            fn_constructor_kwargs=arguments,
-            compute=compute,
-            max_restarts=MAX_RETRIES,
-            max_task_retries=MAX_RETRIES,
-            **wanted,
-        )
-
-
-def _outcomes(dataset: Dataset) -> Iterator[Row]:
-    """The rows of a pipeline as they come. An error of ours that a worker raised is raised as itself."""
-    try:
-        yield from dataset.iter_rows()
-    except RayError as error:
-        raise _ours(error) or error from error
-
-
-def _ours(error: BaseException | None) -> AvsError | None:
-    """The first error of ours in the chain of causes."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, AvsError):
-            return error
-        seen.add(id(error))
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return None
+    return chain(dataset, CommitUnit, commit, ActorPoolStrategy(size=1), num_cpus=pools.cpus("commit"))
 
 
 def _result(

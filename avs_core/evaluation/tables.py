@@ -1,0 +1,84 @@
+"""A report as tables for a terminal."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from avs_core.evaluation.examine import Report
+from avs_core.evaluation.figures import Figures
+from avs_core.evaluation.listening import Listening
+
+_COLUMNS = ("miou", "miou_sounding", "fscore", "miou_at", "miou_sounding_at", "f_at", "empty_false_area", "empty_dark")
+
+
+def tables(report: Report) -> Iterator[Table]:
+    """The figures by group, then whether the model listens."""
+    yield _groups(report)
+    if report.listening is not None:
+        yield _listening(report.listening)
+
+
+def _groups(report: Report) -> Table:
+    official = f"official M_J {report.official.miou:.4f}, M_F {report.official.fscore:.4f}"
+    table = Table(
+        title=f"{report.model} on {report.data} / {report.split}: {report.clips} clips, {official}",
+        caption=f"at: at the threshold {report.threshold:g}; else at 0.5. [low, high]: 95 %, by bootstrap over videos",
+    )
+    table.add_column("", no_wrap=True)
+    for name in ("frames", *_COLUMNS):
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_row("all", str(report.overall.frames), *_cells(report.overall), style="bold")
+    table.add_row("", "", *(_interval(report.intervals.get(name)) for name in _COLUMNS), end_section=True)
+    named = {
+        "": report.settings if len(report.settings) > 1 else {},
+        "sources ": report.sources,
+        "subset ": report.subsets,
+        "class ": report.categories,
+    }
+    for prefix, groups in named.items():
+        for name, figures in groups.items():
+            table.add_row(
+                f"{prefix}{name}", str(figures.frames), *_cells(figures), end_section=name == list(groups)[-1]
+            )
+    return table
+
+
+def _cells(figures: Figures) -> list[str]:
+    return [_number(getattr(figures, name)) for name in _COLUMNS]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"
+
+
+def _listening(found: Listening) -> Table:
+    table = Table("test", "frames", "figures", title="Does it listen?")
+    pair, swap = found.pair_switch, found.swap
+    if pair is not None:
+        table.add_row(
+            "pair switch",
+            str(pair.frames),
+            f"passed {pair.passed:.1%}, worst IoU {pair.worst_iou:.3f}, leak {pair.leak:.3f}, both sounds "
+            f"{pair.both_iou:.3f}, lit in silence {pair.quiet_area:.3f}",
+        )
+    if swap is not None:
+        for name, delta, bounds in (
+            ("another clip's sound", swap.delta_foreign, swap.delta_foreign_interval),
+            ("no sound", swap.delta_silence, swap.delta_silence_interval),
+        ):
+            text = f"true sound {swap.miou:.3f}, loses {delta:+.3f} {_interval(bounds)}"
+            table.add_row(f"swap: {name}", str(swap.frames), text)
+    for kind, one in found.negatives.items():
+        table.add_row(
+            f"negative: {kind}",
+            str(one.frames),
+            f"lit {one.area:.3f}, frames lit {one.loud:.1%}, AUROC {one.auroc:.3f}, mIoU {one.miou:.3f}, "
+            f"G-mIoU {one.g_miou:.3f}",
+        )
+    for name, reason in found.unavailable.items():
+        table.add_row(name.replace("_", " "), "0", f"not available: {reason}")
+    return table
