@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from avs_core.errors import ConfigError
+from avs_core.losses import PUBLISHED_FRAMES
 from avs_core.models.tpavi import TPAVIConfig
 from avs_core.training.composites import LightRecipe
 from avs_core.training.data import StreamConfig
@@ -36,7 +37,7 @@ LIGHT = LightRecipe(
     name="composites-light",
     about="TPAVI-light on composites of real photographs and recordings",
     net=TPAVIConfig(backbone="tf_efficientnet_lite0", channels=64, inner=32),
-    stream=StreamConfig(size=160, clips=6, frames=2),
+    stream=StreamConfig(size=160, clips=5, frames=2),
     sound_stream=StreamConfig(size=16, clips=10, frames=2),
     feed=FeedConfig(size=160, clips=6, seconds=2, alignment="aligned", flip=0.5, jitter=0.15),
     sound_feed=FeedConfig(size=32, clips=10, seconds=2, alignment="aligned"),
@@ -47,31 +48,33 @@ LIGHT = LightRecipe(
 """The recipe of the built-in bundle, which is called tpavi-light."""
 
 
-def _light(suffix: str, about: str, agreement: Agreement | None = None, **net: Any) -> LightRecipe:
+def _light(suffix: str, about: str, **change: Any) -> LightRecipe:
     """composites-light with one change."""
-    return replace(
-        LIGHT,
-        name=f"{LIGHT.name}-{suffix}",
-        about=f"{LIGHT.name} {about}",
-        net=LIGHT.net.model_copy(update=net),
-        objective=replace(LIGHT.objective, agreement=agreement),
-    )
+    return replace(LIGHT, name=f"{LIGHT.name}-{suffix}", about=f"{LIGHT.name} {about}", **change)
+
+
+def _net(suffix: str, about: str, **change: Any) -> LightRecipe:
+    """composites-light with one change of its net."""
+    return _light(suffix, about, net=LIGHT.net.model_copy(update=change))
 
 
 def _avm(variant: Variant, about: str) -> LightRecipe:
     """composites-light with the published L_AVM, summed over the frames of its own batches."""
-    frames = LIGHT.stream.clips * LIGHT.stream.frames
-    return _light(f"avm-{variant}", about, Agreement(variant, frames=frames))
+    frames = LIGHT.feed.clips * (LIGHT.feed.seconds or PUBLISHED_FRAMES)
+    return _light(
+        f"avm-{variant}", about, objective=replace(LIGHT.objective, agreement=Agreement(variant, frames=frames))
+    )
 
 
 ABLATIONS = (
-    _light("no-audio", "that cannot hear", stages=()),
-    _light("add", "with the audio added to the maps instead of TPAVI", fusion="add"),
+    _net("no-audio", "that cannot hear", stages=()),
+    _net("add", "with the audio added to the maps instead of TPAVI", fusion="add"),
     _avm("av", "with 0.5 · L_AVM-AV"),
     _avm("vv", "with 0.5 · L_AVM-VV"),
-    *(_light(f"stage-{i}", f"with TPAVI at stage {i + 1} of 4 alone", stages=(i,)) for i in range(4)),
+    *(_net(f"stage-{i}", f"with TPAVI at stage {i + 1} of 4 alone", stages=(i,)) for i in range(4)),
+    _light("quiet", "with the published start of TPAVI, which adds nothing to the maps", hearing=0.0),
 )
-"""The ablations of paper 1 on composites. Without L_AVM is composites-light itself."""
+"""The ablations of paper 1 on composites, and one of its start. Without L_AVM is composites-light itself."""
 
 RECIPES: tuple[Recipe, ...] = (*PUBLISHED, LIGHT, *ABLATIONS)
 

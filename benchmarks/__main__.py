@@ -19,6 +19,7 @@ BENCHMARKS = {
     "pvt": "benchmarks.pvt",
     "decode": "benchmarks.decode",
     "job": "benchmarks.job",
+    "fit": "benchmarks.fit",
 }
 """Name → module with `run() -> list[Row]`. Imported only when asked for: some need what others don't."""
 

@@ -128,6 +128,7 @@ CHANGES = {
     "no-audio": ("net", {"stages": ()}),
     "add": ("net", {"fusion": "add"}),
     **{f"stage-{i}": ("net", {"stages": (i,)}) for i in range(4)},
+    "quiet": ("hearing", 0.0),
     "avm-av": ("objective", "av"),
     "avm-vv": ("objective", "vv"),
 }
@@ -139,13 +140,14 @@ def test_an_ablation_changes_what_it_says_and_nothing_else() -> None:
         where, what = CHANGES[one.name.removeprefix("composites-light-")]
         changed = {f.name for f in fields(one) if getattr(one, f.name) != getattr(LIGHT, f.name)}
         assert changed == {"name", "about", where}
-        if where == "net":
+        if where == "hearing":
+            assert one.hearing == what
+        elif where == "net":
             assert one.net == LIGHT.net.model_copy(update=what)
         else:
             assert replace(one.objective, agreement=None) == LIGHT.objective
             assert one.objective.agreement is not None
             assert (one.objective.agreement.variant, one.objective.agreement.weight) == (what, 0.5)
-            assert one.objective.agreement.frames == LIGHT.stream.clips * LIGHT.stream.frames
             assert one.objective.agreement.frames == LIGHT.feed.clips * (LIGHT.feed.seconds or 0)
 
 

@@ -22,17 +22,18 @@ from avs_core.models.bundle import (
 )
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.training.card import LIMITS, card, figures
-from avs_core.training.data import Batch, CompositeBatches, SoundBatches, StreamConfig
+from avs_core.training.data import Batch, SoundBatches, StreamConfig
 from avs_core.training.evaluation import Evaluation
 from avs_core.training.feed import FeedConfig, LabelledBatches
 from avs_core.training.held_out import HeldOut
-from avs_core.training.initialise import LITE0_INPUT, load_lite0
+from avs_core.training.initialise import LITE0_INPUT, load_lite0, open_hearing
 from avs_core.training.job import TrainingJob
 from avs_core.training.loop import LoopConfig
 from avs_core.training.materials import Materials
 from avs_core.training.network import Normalisation, Trainee
 from avs_core.training.objectives import LightObjective, SoundObjective
 from avs_core.training.recipe_job import RecipeJob, Share
+from avs_core.training.swaps import SwapBatches
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class LightRecipe:
 
     stream, sound_stream   composites on the fly; feed, sound_feed  clips from files
     audio_encoder          trained here; that of a bundle may be another
+    hearing                how loud the sound is in TPAVI at the start, see `open_hearing`
     bundle_size, window_s  side of the pictures in pixels and seconds at a time, in the bundle
     val_clips, test_clips  composites on the fly that choose the threshold, and that are reported
     """
@@ -59,6 +61,7 @@ class LightRecipe:
     joint: LoopConfig
     objective: LightObjective
     audio_encoder: AudioEncoderName = "audio_cnn"
+    hearing: float = 4.0
     bundle_size: int = 192
     window_s: int = 5
     val_clips: int = 30
@@ -125,6 +128,7 @@ def new_trainee(recipe: LightRecipe, categories: int, seed: int, audio: str | No
     torch.manual_seed(seed)
     net, encoder = TPAVINet(recipe.net), build_audio_encoder(recipe.audio_encoder)
     load_lite0(net.backbone.body)
+    open_hearing(net, recipe.hearing)
     if audio is not None:
         encoder = load_bundle(audio).audio_encoder
     return Trainee(net, encoder, LITE0_INPUT, categories)
@@ -136,8 +140,8 @@ def labelled_share(data: LabelledSet, feed: FeedConfig, rank: int, world: int) -
 
 
 def composite_share(sources: Sources, config: StreamConfig, steps: int, rank: int, world: int) -> Dataset[Batch]:
-    """Composites on the fly."""
-    return CompositeBatches(sources, "train", config, steps, rank, world)
+    """Composites on the fly, each with two sounds."""
+    return SwapBatches(sources, "train", config, steps, rank, world)
 
 
 def sound_share(sources: Sources, config: StreamConfig, steps: int, rank: int, world: int) -> Dataset[Batch]:

@@ -10,7 +10,8 @@ from torch import nn
 import avs_core.datasets
 from avs_core.errors import CheckpointMismatch
 from avs_core.models.backbones import build_backbone
-from avs_core.training.initialise import LITE0_INPUT, in_order, lite0_classifier, load_lite0
+from avs_core.models.tpavi import TPAVIConfig, TPAVINet
+from avs_core.training.initialise import LITE0_INPUT, in_order, lite0_classifier, load_lite0, open_hearing
 
 CUTOUTS = Path(avs_core.datasets.__file__).parent / "cutouts"
 
@@ -63,3 +64,20 @@ def test_tensors_that_do_not_match_in_order_are_refused(shapes: list[tuple[int, 
     packaged = {str(i): torch.zeros(shape) for i, shape in enumerate(shapes)}
     with pytest.raises(CheckpointMismatch, match="must match 2"):
         in_order(packaged, {"a": torch.zeros(2), "b": torch.zeros(3)})
+
+
+def test_an_opened_net_hears_at_once_and_a_published_start_does_not() -> None:
+    config = TPAVIConfig(backbone="tf_efficientnet_lite0", channels=8, inner=4)
+    torch.manual_seed(0)
+    net = TPAVINet(config).train()
+    load_lite0(net.backbone.body)
+    frames = torch.cat([picture(name) for name in list(KNOWN)[:2]], dim=1)[:, :, :64, :64]
+    one, other = torch.rand(2, 1, 2, 128)
+
+    def difference() -> float:
+        with torch.no_grad():
+            return float((net(LITE0_INPUT(frames), one).logits - net(LITE0_INPUT(frames), other).logits).abs().max())
+
+    assert difference() == 0
+    open_hearing(net, 4.0)
+    assert difference() > 1e-2
