@@ -7,12 +7,11 @@ resumed run repeats an undisturbed one.
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +28,6 @@ from avs_core.training.data import Batch
 from avs_core.training.engine import Alone, Engine
 
 Loss = Callable[[Batch], Mapping[str, Tensor]]
-OnStep = Callable[[int, Mapping[str, float]], None]
 
 STATE, WEIGHTS, AVERAGE, BEST = "state.pt", "weights.safetensors", "average.safetensors", "best.safetensors"
 BAD_BATCH = "bad_batch_{rank}.pt"
@@ -105,20 +103,6 @@ class Trainer:
         self.optimiser: torch.optim.Optimizer = kind(self._learned, lr=config.lr, weight_decay=config.weight_decay)
         self.average: dict[str, Tensor] = {}
         self.restart_average()
-
-    def fit(self, batches: Iterable[Batch], loss: Loss, folder: Path | None, on_step: OnStep) -> None:
-        """Train from the current step to `config.steps`; `batches` start at the current step.
-
-        `on_step(step, terms)` is called after each. Raises TrainingError when a loss or the gradient is not finite,
-        with the batch saved in `folder`, or when the batches end too early.
-        """
-        for batch in batches:
-            on_step(self.step, self.advance(batch, loss, None if folder is None else str(folder)))
-            if folder is not None and (self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps):
-                self.save(folder)
-            if self.step == self.config.steps:
-                return
-        raise TrainingError(f"training needs {self.config.steps} batches, the data ended after {self.step}")
 
     def advance(self, batch: Batch, loss: Loss, bad: str | None) -> dict[str, float]:
         """One step on this process's share of a batch; the terms and the gradient's norm, meaned over the batch.
@@ -258,19 +242,6 @@ class Trainer:
         self.step = state["step"]
         best = state["best"]
         self.best = best and Best(best["step"], best["miou"], safetensors.torch.load(files[BEST]))
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint; the step counter goes last, so that a torn one is never resumed."""
-        for name, data in self.snapshot().items():
-            storage.write_bytes(str(folder / name), data)
-
-    def resume(self, folder: Path) -> bool:
-        """Continue from a checkpoint, if there is one; whether there was."""
-        if not (folder / STATE).is_file():
-            return False
-        names = (STATE, WEIGHTS, AVERAGE, BEST)
-        self.restore({name: (folder / name).read_bytes() for name in names if (folder / name).is_file()})
-        return True
 
 
 def load_weights(model: nn.Module, data: bytes) -> None:

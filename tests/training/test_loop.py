@@ -1,7 +1,7 @@
 """The loop learns, resumes as if it had never stopped, and stops where a number is not finite."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from avs_core.errors import CheckpointMismatch, ConfigError, TrainingError
 from avs_core.training.data import Batch
 from avs_core.training.engine import Alone
-from avs_core.training.loop import BAD_BATCH, STATE, LoopConfig, Trainer, repeatable
+from avs_core.training.loop import BAD_BATCH, LoopConfig, Trainer, repeatable
 from tests.training.tiny_job import TinyJob, clips
 
 Terms = Callable[[Batch], Mapping[str, Tensor]]
@@ -31,10 +31,6 @@ def batch(number: int) -> Batch:
     )
 
 
-def batches(start: int, stop: int) -> Iterator[Batch]:
-    return map(batch, range(start, stop))
-
-
 def colour_model(seed: int = 0) -> nn.Module:
     """A logit a pixel from its colour, and a batch norm so that there are statistics to keep."""
     torch.manual_seed(seed)
@@ -49,43 +45,31 @@ def loss_of(model: nn.Module) -> Terms:
     return loss
 
 
-def ignore(step: int, terms: Mapping[str, float]) -> None:
-    """No log."""
+def walk(trainer: Trainer, numbers: range, loss: Terms, bad: str | None = None) -> list[float]:
+    """The sums of the terms of each step."""
+    told = (trainer.advance(batch(number), loss, bad) for number in numbers)
+    return [sum(value for name, value in terms.items() if name != "grad_norm") for terms in told]
 
 
 def test_a_small_problem_is_learned() -> None:
-    model, seen = colour_model(), []
+    model = colour_model()
     trainer = Trainer(model, LoopConfig(steps=300, lr=0.05, warm_up=5))
-    trainer.fit(batches(0, 300), loss_of(model), None, lambda step, terms: seen.append(terms["bce"]))
+    seen = walk(trainer, range(300), loss_of(model))
     assert seen[0] > 0.5 > 0.15 > sum(seen[-20:]) / 20
     assert trainer.step == len(seen) == 300
 
 
-def test_a_resumed_run_equals_an_undisturbed_one(tmp_path: Path) -> None:
-    config = LoopConfig(steps=20, lr=0.05, warm_up=4, checkpoint_every=5)
-    whole = Trainer(colour_model(), config)
-    whole.fit(batches(0, 20), loss_of(whole.model), None, ignore)
-
-    stopped = Trainer(colour_model(), config)
-    with pytest.raises(TrainingError, match="ended after 13"):
-        stopped.fit(batches(0, 13), loss_of(stopped.model), tmp_path, ignore)
-    resumed = Trainer(colour_model(seed=9), config)
-    assert resumed.resume(tmp_path)
-    assert resumed.step == 10
-    resumed.fit(batches(10, 20), loss_of(resumed.model), tmp_path, ignore)
-
+def test_a_restored_trainer_equals_one_that_went_on() -> None:
+    config = LoopConfig(steps=20, lr=0.05, warm_up=4)
+    whole, again = Trainer(colour_model(), config), Trainer(colour_model(seed=9), config)
+    walk(whole, range(10), loss_of(whole.model))
+    again.restore(whole.snapshot())
+    assert again.step == 10
+    for trainer in (whole, again):
+        walk(trainer, range(10, 20), loss_of(trainer.model))
     for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
-        assert torch.equal(whole.average[name], resumed.average[name]), name
-
-
-def test_nothing_is_resumed_from_an_empty_or_torn_checkpoint(tmp_path: Path) -> None:
-    config = LoopConfig(steps=1)
-    trainer = Trainer(colour_model(), config)
-    assert not trainer.resume(tmp_path)
-    trainer.save(tmp_path)
-    (tmp_path / STATE).unlink()
-    assert not trainer.resume(tmp_path)
+        assert torch.equal(value, again.model.state_dict()[name]), name
+        assert torch.equal(whole.average[name], again.average[name]), name
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
@@ -100,7 +84,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_saves_its_batch(tmp_path:
         return {"bce": value * math.nan if where == "loss" else (value - value).sqrt()}
 
     with pytest.raises(TrainingError, match=r"step 0.*saved as"):
-        Trainer(model, LoopConfig(steps=3)).fit(batches(0, 3), bad, tmp_path, ignore)
+        walk(Trainer(model, LoopConfig(steps=3)), range(3), bad, str(tmp_path))
     saved = torch.load(tmp_path / BAD_BATCH.format(rank=0), weights_only=True)
     assert torch.equal(saved["frames"], batch(0).frames)
     assert all(torch.equal(value, before[name]) for name, value in model[1].state_dict().items())
@@ -108,8 +92,10 @@ def test_a_number_that_is_not_finite_stops_the_run_and_saves_its_batch(tmp_path:
 
 def test_a_bad_batch_without_a_folder_still_stops() -> None:
     with pytest.raises(TrainingError, match="no folder"):
-        Trainer(colour_model(), LoopConfig(steps=1)).fit(
-            batches(0, 1), lambda _: {"x": torch.tensor(math.inf, requires_grad=True) * 1}, None, ignore
+        walk(
+            Trainer(colour_model(), LoopConfig(steps=1)),
+            range(1),
+            lambda _: {"x": torch.tensor(math.inf, requires_grad=True) * 1},
         )
 
 
@@ -118,7 +104,7 @@ def test_frozen_parameters_stay_and_gradients_are_clipped() -> None:
     model[0].requires_grad_(False)
     trainer = Trainer(model, LoopConfig(steps=3, lr=0.1, clip_norm=1e-12, weight_decay=0.0))
     terms = loss_of(model)
-    trainer.fit(batches(0, 3), lambda batch: {"big": 1e6 * terms(batch)["bce"]}, None, ignore)
+    walk(trainer, range(3), lambda batch: {"big": 1e6 * terms(batch)["bce"]})
     assert torch.equal(model[0].weight, torch.ones(3))
     norm = torch.cat([p.grad.flatten() for p in model[1].parameters() if p.grad is not None]).norm()
     assert norm <= 1.0001e-12
@@ -128,7 +114,9 @@ def test_the_mean_weights_follow_the_weights() -> None:
     model = colour_model()
     trainer = Trainer(model, LoopConfig(steps=2, lr=0.1, ema=0.05))
     history = [model[1].weight.detach().clone()]
-    trainer.fit(batches(0, 2), loss_of(model), None, lambda *_: history.append(model[1].weight.detach().clone()))
+    for number in range(2):
+        walk(trainer, range(number, number + 1), loss_of(model))
+        history.append(model[1].weight.detach().clone())
     wanted = history[0]
     for weight in history[1:]:
         wanted = 0.05 * wanted + 0.95 * weight

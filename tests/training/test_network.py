@@ -1,7 +1,5 @@
 """What is trained learns, what is frozen stays, and the losses are their formulas."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,11 +20,6 @@ def batch(tiny_sources: Sources) -> Batch:
     return CompositeBatches(tiny_sources, "train", StreamConfig(size=64, clips=2, hushed=0.0, foreign=0.0), 9)[0]
 
 
-def forever(batch: Batch) -> Iterator[Batch]:
-    while True:
-        yield batch
-
-
 def test_normalisation_is_the_formula() -> None:
     normalise = Normalisation((0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
     out = normalise(torch.tensor([0, 51, 255], dtype=torch.uint8).expand(1, 1, 1, 1, 3))
@@ -36,7 +29,8 @@ def test_normalisation_is_the_formula() -> None:
 def test_everything_but_the_backbone_learns(trainee: Trainee, batch: Batch) -> None:
     before = {name: value.clone() for name, value in trainee.state_dict().items()}
     trainer = Trainer(trainee, LoopConfig(steps=3, lr=1e-3, warm_up=0))
-    trainer.fit(forever(batch), lambda b: LightObjective()(trainee(b.frames, b.log_mel), b), None, lambda *_: None)
+    for _ in range(3):
+        trainer.advance(batch, lambda b: LightObjective()(trainee(b.frames, b.log_mel), b), None)
     for name, value in trainee.state_dict().items():
         if value.is_floating_point():
             assert torch.equal(value, before[name]) == name.startswith("net.backbone."), name
@@ -46,12 +40,9 @@ def test_one_batch_can_be_learned_by_heart(trainee: Trainee, batch: Batch) -> No
     seen: list[float] = []
     trainer = Trainer(trainee, LoopConfig(steps=20, lr=5e-3, warm_up=3))
     objective = LightObjective()
-    trainer.fit(
-        forever(batch),
-        lambda b: objective(trainee(b.frames, b.log_mel), b),
-        None,
-        lambda _, terms: seen.append(terms["dice"]),
-    )
+    for _ in range(trainer.config.steps):
+        terms = trainer.advance(batch, lambda b: objective(trainee(b.frames, b.log_mel), b), None)
+        seen.append(terms["dice"])
     assert seen[-1] < 0.8 * seen[0]
 
 
