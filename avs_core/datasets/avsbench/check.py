@@ -168,7 +168,8 @@ def _strays(data: AvsBench, there: dict[str, int]) -> Iterator[Finding]:
         path = storage.relative(uri, root)
         strays.setdefault("/".join(path.split("/")[:2]), []).append(path)
     for folder, paths in strays.items():
-        yield Finding("dirt", folder, f"{len(paths)} files that no clip needs, not read: {', '.join(paths[:FIRST])}")
+        message = f"files that no clip needs, not read: {len(paths)}, such as {', '.join(paths[:FIRST])}"
+        yield Finding("dirt", folder, message)
 
 
 def _count(data: AvsBench, split: str, complete: Sequence[Entry], there: dict[str, int]) -> SplitCount:

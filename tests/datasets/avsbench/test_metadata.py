@@ -1,8 +1,11 @@
 """Tables → clips: what is mended and told, what is refused."""
 
+import contextlib
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from avs_core.datasets.avsbench.findings import Finding
 from avs_core.datasets.avsbench.metadata import Table, parse_avss, parse_labels, parse_ms3, parse_s4, source_video
@@ -160,6 +163,26 @@ def test_leaks_are_counted_over_part_numbers() -> None:
 def test_what_is_no_table_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse_s4(data)
+
+
+@given(st.one_of(st.binary(), st.text().map(lambda text: b"name,category,split\n" + text.encode("utf-8", "replace"))))
+def test_any_bytes_are_a_table_or_a_clear_error(data: bytes) -> None:
+    with contextlib.suppress(DataError):
+        for clip in parse_s4(data).clips:
+            assert "/" not in clip.name + clip.folder
+            assert clip.ref.split in ("train", "val", "test", "unseen")
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["train", "val", "test"])), max_size=12))
+def test_each_id_is_kept_once(rows: list[tuple[int, str]]) -> None:
+    """Against a dictionary: the first row of an id counts."""
+    table = ms3(*(f"video{number:06d},{split}" for number, split in rows))
+    first: dict[str, str] = {}
+    for number, split in rows:
+        first.setdefault(f"video{number:06d}", split)
+    assert {clip.name: clip.ref.split for clip in table.clips} == first
+    repeated = [finding for finding in table.findings if "again" in finding.message]
+    assert len(repeated) == len(rows) - len(first)
 
 
 def test_classes_are_in_the_order_of_their_numbers() -> None:
