@@ -67,14 +67,15 @@ def build_benchmark(
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be >= 1, got {workers}")
     started, out = time.monotonic(), storage.normalise(out)
-    opened = sources.open()
-    version = version_of(plan, opened.catalogue)
-    begin(out, plan, version)
+    catalogue = sources.catalogue or Catalogue.load()
+    version = version_of(plan, catalogue)
+    begin(out, plan, version)  # a place that can't be written is known before anything is fetched
     if finished(out) != version:
         address = address or os.environ.get("RAY_ADDRESS")
+        sources.open()  # once, before many workers would fetch the same packages
         maker = _Maker(out, version, sources)
         composed = _on_ray(plan.clips, maker, address) if address else _locally(plan.clips, maker, workers)
-        finish(out, plan, version, _told(composed, len(plan.clips), started), opened.categories)
+        finish(out, plan, version, _told(composed, len(plan.clips), started), tuple(catalogue.classes))
     return BuildResult(out, version, len(plan.clips), round(time.monotonic() - started, 1))
 
 
