@@ -13,7 +13,6 @@ from avs_core.datasets.sources import Sources, Split
 from avs_core.errors import ConfigError
 from avs_core.models.bundle import (
     AudioEncoderName,
-    Bundle,
     BundleConfig,
     build_audio_encoder,
     load_bundle,
@@ -23,14 +22,13 @@ from avs_core.models.bundle import (
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.training.card import LIMITS, card, figures
 from avs_core.training.data import Batch, SoundBatches, StreamConfig
-from avs_core.training.evaluation import Evaluation
 from avs_core.training.feed import FeedConfig, LabelledBatches
 from avs_core.training.held_out import HeldOut
 from avs_core.training.initialise import LITE0_INPUT, load_lite0, open_hearing
 from avs_core.training.job import TrainingJob
 from avs_core.training.loop import LoopConfig
 from avs_core.training.materials import Materials
-from avs_core.training.network import Normalisation, Trainee
+from avs_core.training.network import Trainee
 from avs_core.training.objectives import LightObjective, SoundObjective
 from avs_core.training.recipe_job import RecipeJob, Share
 from avs_core.training.swaps import SwapBatches
@@ -172,14 +170,6 @@ def leave_bundle(recipe: LightRecipe, materials: Materials, trainee: Trainee, he
     folder = out / "bundle"
     save_bundle(folder, config, trainee.net, trainee.audio_encoder, card(config, _how(recipe, materials)))
     return folder
-
-
-def held_out(bundle: Bundle, sources: Sources, split: Split, clips: int) -> Evaluation:
-    """Score a bundle, as it will be used, on composites whose sources it has not seen."""
-    config = bundle.config
-    data = ComposedSet(sources, {split: clips}, config.window_s)
-    trainee = Trainee(bundle.net, bundle.audio_encoder, Normalisation(config.mean, config.std), None).eval()
-    return HeldOut(data, config.size, config.alignment, config.window_s).measure(trainee, split)
 
 
 def _how(recipe: LightRecipe, materials: Materials) -> str:

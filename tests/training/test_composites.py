@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from avs_core import storage
+from avs_core.datasets.composed import ComposedSet
 from avs_core.datasets.sources import Sources
 from avs_core.models.bundle import load_bundle
 from avs_core.recipes import LIGHT
 from avs_core.tracking import NullRun
 from avs_core.training.card import figures
-from avs_core.training.composites import held_out
 from avs_core.training.engine import Alone
+from avs_core.training.held_out import HeldOut
 from avs_core.training.loop import load_weights
 from avs_core.training.materials import Materials
+from avs_core.training.network import Normalisation, Trainee
 from avs_core.training.train import Trained, train
 from tests.training.conftest import TINY_NET
 
@@ -52,10 +54,12 @@ def test_the_bundle_loads_and_its_figures_are_its_own(done: Trained, tiny_source
     assert done.left is not None
     bundle = load_bundle(done.left)
     assert bundle.config.tpavi == RECIPE.net
-    found = held_out(bundle, tiny_sources, "test", RECIPE.test_clips)
-    assert bundle.config.metrics == figures(found, bundle.config.threshold)
-    val = held_out(bundle, tiny_sources, "val", RECIPE.val_clips)
-    assert bundle.config.threshold == val.best_threshold()
+    config = bundle.config
+    shipped = Trainee(bundle.net, bundle.audio_encoder, Normalisation(config.mean, config.std), None).eval()
+    data = ComposedSet(tiny_sources, {"val": RECIPE.val_clips, "test": RECIPE.test_clips}, config.window_s)
+    held_out = HeldOut(data, config.size, config.alignment, config.window_s)
+    assert config.metrics == figures(held_out.measure(shipped, "test"), config.threshold)
+    assert config.threshold == held_out.measure(shipped, "val").best_threshold()
 
 
 def test_the_card_says_how_it_was_made_and_measured(done: Trained) -> None:
