@@ -118,6 +118,8 @@ def _print_recipes() -> int:
 
 
 def _print_done(done: "Sequence[Trained]", json: bool) -> None:
+    if not done:  # not torchrun's first process
+        return
     last = done[-1]
     if json:
         rows = [{"name": one.name, "step": one.step, **one.metrics, "weights": one.weights} for one in done]

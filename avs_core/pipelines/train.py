@@ -20,7 +20,9 @@ from avs_core.training.train import Trained
 def train_jobs(jobs: Sequence[TrainingJob], config: TrainConfig, about: Mapping[str, Any]) -> list[Trained]:
     """Train the phases of a recipe in order, each from the chosen weights of the one before.
 
-    about  what the tracking runs say beside the config; "recipe" begins their names. Raises what `train` raises, and
+    about  what the tracking runs say beside the config; "recipe" begins their names
+
+    Under torchrun the first process returns what was trained, the others an empty list. Raises what `train` raises, and
     TrainingError when Ray's workers died more than `max_failures` times.
     """
     # workers stand in folders of their own
@@ -30,7 +32,8 @@ def train_jobs(jobs: Sequence[TrainingJob], config: TrainConfig, about: Mapping[
         return _in_order(jobs, config, about, lambda phase: train_phase(phase, Alone(config.device)))
     if kind == "torchrun":
         with torchrun(config.device) as engine:
-            return _in_order(jobs, config, about, lambda phase: train_phase(phase, engine))
+            done = _in_order(jobs, config, about, lambda phase: train_phase(phase, engine))
+            return done if engine.rank == 0 else []
     # here, because importing Ray Train takes seconds
     from avs_core.pipelines.cluster import connected
     from avs_core.pipelines.train_on_ray import train_on_ray

@@ -1,7 +1,7 @@
 """Where training jobs run, and who is told."""
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -20,6 +20,10 @@ class TrainConfig(BaseModel):
     address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else one on this machine].")
     max_failures: int = Field(3, ge=0, description="How often Ray starts the workers again after one has died.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model computes.")
+    accumulate: int | None = Field(None, ge=1, description="Parts a worker computes its share of a batch in.")
+    precision: Literal["fp32", "bf16"] | None = Field(None, description="Instead of the recipe's.")
+    batch_norm: Literal["free", "sync", "frozen"] | None = Field(None, description="Instead of the recipe's.")
+    deterministic: bool = Field(False, description="Only algorithms that repeat bit for bit on a GPU too.")
     tracking: bool = Field(True, description="Log to MLflow.")
     tracking_uri: str | None = Field(
         None, description="MLflow server or store [default: MLFLOW_TRACKING_URI, else SQLite in the out folder]."
@@ -43,6 +47,13 @@ class TrainConfig(BaseModel):
         if value is not None:
             worker_count(value)
         return value
+
+    def of_loop(self) -> dict[str, Any]:
+        """What is said of the loop, to replace what the recipe says."""
+        said = {"accumulate": self.accumulate, "precision": self.precision, "batch_norm": self.batch_norm}
+        return {name: value for name, value in said.items() if value is not None} | (
+            {"deterministic": True} if self.deterministic else {}
+        )
 
     def chosen_engine(self) -> Literal["alone", "torchrun", "ray"]:
         """What `auto` comes to."""

@@ -14,6 +14,7 @@ from avs_core.pipelines.train_config import TrainConfig
 from avs_core.tracking import NullRun, Tracker, register_bundle, start_run
 from avs_core.training.engine import Engine
 from avs_core.training.job import TrainingJob
+from avs_core.training.loop import LoopConfig
 from avs_core.training.train import Trained, train
 
 LOG = logging.getLogger(__name__)
@@ -36,11 +37,16 @@ class Phase:
     last: bool
     store: Path
 
+    @property
+    def loop(self) -> LoopConfig:
+        """The job's, with what the command line says of it."""
+        return self.job.loop.model_copy(update=self.config.of_loop())
+
 
 def train_phase(phase: Phase, engine: Engine) -> Trained:
     """This process's part in a phase."""
     with _told(phase, engine) as (tracker, scratch):
-        trained = train(phase.job, engine, phase.config.out, tracker, scratch, phase.weights)
+        trained = train(phase.job, engine, phase.config.out, tracker, scratch, phase.weights, phase.loop)
         if engine.rank == 0 and phase.last and phase.config.register_as:
             _register(phase, trained, tracker)
     return trained
@@ -58,7 +64,7 @@ def _told(phase: Phase, engine: Engine) -> Iterator[tuple[Tracker, Path]]:
         tracker = start_run(config.experiment, name, phase.store, config.tracking_uri)
         try:
             tracker.set_tags(provenance())
-            tracker.log_params({**phase.about, "loop": job.loop.model_dump(mode="json"), "world": engine.world})
+            tracker.log_params({**phase.about, "loop": phase.loop.model_dump(mode="json"), "world": engine.world})
             tracker.log_params({"config": config.model_dump(mode="json"), "device": str(engine.device)})
             yield tracker, Path(scratch)
         except KeyboardInterrupt:

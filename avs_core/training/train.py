@@ -20,7 +20,7 @@ from avs_core.tracking import Tracker
 from avs_core.training.checkpoints import Checkpoints
 from avs_core.training.engine import Engine
 from avs_core.training.job import TrainingJob
-from avs_core.training.loop import Trainer, load_weights, repeatable
+from avs_core.training.loop import LoopConfig, Trainer, load_weights, repeatable
 
 LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Trained:
     """What a job came to.
 
     step    of the chosen weights; metrics  what they scored on the validation split
-    weights their URI; left  what `finish` wrote, on this machine; left_uri  where it is for others
+    weights their URI; left_uri  that of what `finish` wrote; left  the same in the first process's scratch folder
     """
 
     name: str
@@ -45,7 +45,13 @@ class Trained:
 
 
 def train(
-    job: TrainingJob, engine: Engine, out: str, tracker: Tracker, scratch: Path, weights: str | None = None
+    job: TrainingJob,
+    engine: Engine,
+    out: str,
+    tracker: Tracker,
+    scratch: Path,
+    weights: str | None = None,
+    loop: LoopConfig | None = None,
 ) -> Trained:
     """Train to the end, from the last checkpoint below `out` if there is one.
 
@@ -53,12 +59,14 @@ def train(
     tracker  of the first process; a NullRun in the others
     scratch  a local folder that stays until the tracker has finished
     weights  URI of the weights to start from instead of the job's own: those of the phase before
+    loop     instead of the job's own; with as many steps
 
     Raises TrainingError for numbers that are not finite and batches that end early, StorageError when a checkpoint
     can't be written (those before it are whole), CheckpointMismatch for the checkpoint of another model.
     """
-    with repeatable(job.loop.deterministic):
-        run = _Run(job, engine, storage.normalise(out), tracker, scratch)
+    loop = loop or job.loop
+    with repeatable(loop.deterministic):
+        run = _Run(job, loop, engine, storage.normalise(out), tracker, scratch)
         run.start(weights)
         run.go()
         return run.finish()
@@ -69,6 +77,7 @@ class _Run:
     """A job in one process: its trainer, and whom to tell."""
 
     job: TrainingJob
+    loop: LoopConfig
     engine: Engine
     out: str
     tracker: Tracker
@@ -78,8 +87,8 @@ class _Run:
     def __post_init__(self) -> None:
         self.folder = storage.join(self.out, self.job.name)
         self.first = self.engine.rank == 0
-        self.checkpoints = Checkpoints(self.folder, self.job.loop.keep)
-        self.trainer = Trainer(self.job.model(), self.job.loop, self.engine)
+        self.checkpoints = Checkpoints(self.folder, self.loop.keep)
+        self.trainer = Trainer(self.job.model(), self.loop, self.engine)
         self._means = _Means()
         self._said = time.monotonic()
 
@@ -96,12 +105,12 @@ class _Run:
         assert files is not None, "the first process has just read it"
         self.trainer.restore(files)
         if self.first:
-            LOG.info("%s: resumed at step %d of %d", self.job.name, step, self.job.loop.steps)
+            LOG.info("%s: resumed at step %d of %d", self.job.name, step, self.loop.steps)
             self.tracker.set_tags({"resumed_at_step": str(step)})
 
     def go(self) -> None:
         """The steps that are left."""
-        config, trainer = self.job.loop, self.trainer
+        config, trainer = self.loop, self.trainer
         if trainer.step >= config.steps:
             return
         for batch in self.job.batches(trainer.step, self.engine.rank, self.engine.world):
@@ -138,14 +147,12 @@ class _Run:
         loss = sum(value for name, value in terms.items() if name != "grad_norm")
         terms = {"loss": loss, **terms}
         self._means.add(terms)
-        rate = self.job.loop.lr * self.job.loop.scale(number)
+        rate = self.loop.lr * self.loop.scale(number)
         told = {f"train/{name}": value for name, value in terms.items()}
         self.tracker.log_metrics({**told, "train/lr": rate, "train/step_seconds": seconds}, number)
         if time.monotonic() - self._said > SAY_EVERY_S:
             self._said = time.monotonic()
-            LOG.info(
-                "%s %d/%d: loss %.4f, %.2f s a step", self.job.name, number + 1, self.job.loop.steps, loss, seconds
-            )
+            LOG.info("%s %d/%d: loss %.4f, %.2f s a step", self.job.name, number + 1, self.loop.steps, loss, seconds)
 
     def _validate(self) -> None:
         """By the first process, while the others wait for the next step."""
@@ -163,7 +170,7 @@ class _Run:
             self.tracker.log_file(path, f"samples/step_{step:08d}/{name}")
         if "miou" in metrics:
             self.trainer.consider(metrics["miou"])
-            LOG.info("%s %d/%d: mIoU %.4f", self.job.name, step, self.job.loop.steps, metrics["miou"])
+            LOG.info("%s %d/%d: mIoU %.4f", self.job.name, step, self.loop.steps, metrics["miou"])
         self.metrics = metrics
 
     def _checkpoint(self) -> None:

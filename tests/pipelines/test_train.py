@@ -13,6 +13,7 @@ from avs_core import storage
 from avs_core.errors import ConfigError
 from avs_core.pipelines.train import train_jobs
 from avs_core.pipelines.train_config import TrainConfig, worker_count
+from avs_core.pipelines.train_phase import Phase
 from avs_core.tracking.manners import teach_mlflow
 from avs_core.training.checkpoints import Checkpoints
 from avs_core.training.loop import LoopConfig
@@ -149,6 +150,16 @@ def test_workers_are_a_number_or_a_range() -> None:
 def test_a_wrong_setting_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         TrainConfig.model_validate({"out": "x"} | wrong)
+
+
+def test_the_command_line_may_change_how_a_recipe_is_computed(tmp_path: Path) -> None:
+    said = TrainConfig(out="x", accumulate=2, precision="bf16", batch_norm="frozen", deterministic=True)
+    job = TinyJob(LoopConfig.model_validate(LOOP))
+    loop = Phase(job, said, {}, None, True, tmp_path).loop
+    assert loop == LoopConfig.model_validate(
+        LOOP | {"accumulate": 2, "precision": "bf16", "batch_norm": "frozen", "deterministic": True}
+    )
+    assert Phase(job, TrainConfig(out="x"), {}, None, True, tmp_path).loop == job.loop
 
 
 def test_registering_needs_a_bundle(tmp_path: Path) -> None:

@@ -141,6 +141,17 @@ def test_a_phase_starts_from_the_weights_of_the_one_before(tmp_path: Path) -> No
         run(TinyJob(LOOP, name="other", norm=False), tmp_path, first.weights)
 
 
+def test_another_loop_may_be_given(tmp_path: Path) -> None:
+    _, own = run(TinyJob(LOOP, norm=False), tmp_path / "own")
+    in_parts, scratch = Notes(), tmp_path / "scratch"
+    scratch.mkdir()
+    loop = LOOP.model_copy(update={"accumulate": 2, "deterministic": True})
+    train(TinyJob(LOOP, norm=False), Alone("cpu"), str(tmp_path / "parts"), in_parts, scratch, loop=loop)
+    assert in_parts.metrics["train/loss"] == pytest.approx(own.metrics["train/loss"], abs=1e-5)
+    assert in_parts.metrics["train/loss"] != own.metrics["train/loss"]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_a_loss_that_is_no_number_stops_with_its_batch_saved(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"step 7: .*nan.*bad_batch_0\.pt"):
         run(TinyJob(LOOP, nan_at=7), tmp_path)

@@ -145,10 +145,11 @@ def main() -> None:
     out, job, config = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
     loop = LoopConfig.model_validate(job.pop("loop"))
     try:
-        (done,) = train_jobs([TinyJob(loop, **job)], TrainConfig(out=out, **config), {"recipe": "test"})
+        finished = train_jobs([TinyJob(loop, **job)], TrainConfig(out=out, **config), {"recipe": "test"})
     except AvsError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    print(json.dumps({"step": done.step, "metrics": dict(done.metrics), "pid": os.getpid()}))
+    for done in finished:
+        print(json.dumps({"step": done.step, "metrics": dict(done.metrics)}))
 
 
 if __name__ == "__main__":
