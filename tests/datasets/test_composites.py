@@ -7,6 +7,7 @@ import pytest
 
 from avs_core.datasets.composites import Composer, ComposerConfig
 from avs_core.datasets.sources import Sources, fetch_packages
+from avs_core.errors import ConfigError
 
 SMALL = ComposerConfig(size=48, seconds=3)
 BARE = ComposerConfig(size=48, seconds=3, look=False, room=False, noise_db=None, offscreen_share=0.0)
@@ -111,3 +112,13 @@ def test_every_split_composes(split: str) -> None:
     composer = Composer(Sources(root=fetch_packages()), split)
     clips = [composer.compose(seed) for seed in range(12)]
     assert any(clip.masks.any() for clip in clips)
+
+
+def test_a_varied_composer_composes_what_a_new_one_would(tiny_sources: Sources) -> None:
+    first = Composer(tiny_sources, "train", SMALL)
+    first.compose(1)
+    varied = first.varied(distractor_share=1.0)
+    fresh = Composer(tiny_sources, "train", ComposerConfig(size=48, seconds=3, distractor_share=1.0))
+    assert varied.compose(2).frames.tobytes() == fresh.compose(2).frames.tobytes()
+    with pytest.raises(ConfigError, match="background_px"):
+        first.varied(background_px=100)

@@ -105,3 +105,50 @@ def test_a_split_without_sounds_is_refused(tiny_sources: Sources) -> None:
     empty = Catalogue(classes={}, backgrounds=tiny_sources.catalogue.backgrounds)
     with pytest.raises(ConfigError, match="train"):
         Composer(Sources(empty, tiny_sources.root), "train")
+
+
+def _voiced(sources: Sources, **settings: object) -> list[Scene]:
+    return _scenes(sources, 60, silent_share=0.0, twin_share=0.0, offscreen_share=0.0, **settings)
+
+
+def test_voices_are_heard_for_the_whole_clip_or_for_parts_of_it(tiny_sources: Sources) -> None:
+    def spans(name: str) -> list[bool]:
+        scenes = _voiced(tiny_sources, spans=name)
+        voices = [actor.voice for scene in scenes for actor in scene.actors if actor.voice]
+        return [(voice.start, voice.stop) == (0.0, 5.0) for voice in voices]
+
+    assert all(spans("whole"))
+    assert not any(spans("parts"))
+    assert 0 < sum(spans("mixed")) < len(spans("mixed"))
+
+
+def test_several_may_sound(tiny_sources: Sources) -> None:
+    scenes = _voiced(tiny_sources, two_share=1.0, most_sources=3, distractor_share=0.0)
+    assert {len(_sounding(scene)) for scene in scenes} == {2, 3}
+    with pytest.raises(ConfigError, match="most_sources"):
+        ComposerConfig(most_sources=1)
+
+
+def test_a_class_with_one_picture_can_be_its_own_twin(tiny_sources: Sources) -> None:
+    settings = {"silent_share": 0.0, "distractor_share": 0.0, "two_share": 0.0, "twin_share": 1.0}
+    alone, mirrored = (
+        [
+            Composer(tiny_sources, "val", ComposerConfig(size=32, mirror_twins=mirror, **settings)).plan(seed)
+            for seed in range(10)
+        ]
+        for mirror in (False, True)
+    )
+    assert all(len(scene.actors) == 1 for scene in alone), "the validation split has one picture of a class"
+    assert any(len(scene.actors) == 2 for scene in mirrored)
+
+
+def test_silent_objects_may_be_kept_to_classes_that_sound(tiny_sources: Sources) -> None:
+    classes = tiny_sources.catalogue.classes
+    heard_in_train = classes["delta"].model_copy(update={"sounds": classes["delta"].sounds[:1]})
+    catalogue = tiny_sources.catalogue.model_copy(update={"classes": {**classes, "delta": heard_in_train}})
+    sources, shown = Sources(catalogue, tiny_sources.root), []
+    for only in (False, True):
+        composer = Composer(sources, "val", ComposerConfig(size=32, silent_soundable=only))
+        scenes = [composer.plan(seed) for seed in range(60)]
+        shown.append(any(actor.category == "delta" for scene in scenes for actor in scene.actors))
+    assert shown == [True, False]

@@ -15,6 +15,8 @@ _LIMITS = """\
 - Objects are cut-outs: they shift, turn and stretch, but don't move their limbs, and no lips follow speech.
 - In a same-class pair nothing but the motion can tell which one sounds, and that only where it follows the sound
   (`moves_with_sound` in the instances).
+- Silent objects are placed after the sources and stand a little farther from the middle. Size, order and the traces
+  of compositing tell next to nothing (measured in the repository, docs/decisions/0007).
 - "unseen" holds classes that are in no other split; they stand in the places of "test"."""
 
 
