@@ -65,9 +65,11 @@ def features(bundle: Bundle, clips: Iterable[LabelledClip], deaf: bool = False) 
 
 
 def audio_clusters(audio: Float32[np.ndarray, "n A"], seed: int) -> Int64[np.ndarray, " n"]:
-    """PCA, then K-means; fewer than 20 clusters where there are fewer than 40 seconds."""
+    """PCA, then K-means; fewer than 20 clusters where there are fewer than 40 seconds, or fewer different ones."""
     reduced = PCA(min(_COMPONENTS, *audio.shape), random_state=seed).fit_transform(audio)
-    labels = KMeans(max(2, min(CLUSTERS, len(audio) // 2)), n_init=4, random_state=seed).fit_predict(reduced)
+    different = len(np.unique(reduced.round(3), axis=0))
+    clusters = max(1, min(CLUSTERS, len(audio) // 2, different))
+    labels = KMeans(clusters, n_init=4, random_state=seed).fit_predict(reduced)
     return np.asarray(labels, np.int64)
 
 

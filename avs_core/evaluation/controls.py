@@ -72,7 +72,7 @@ class ClipControl:
     """One clip under all sounds that its data set can give.
 
     sounding  whether the truth of a labelled frame is not empty; pair  of its frames with two things
-    named     whether the data set says what sounds in the clip, so that a foreign sound is one of absent classes
+    absent    whether the foreign sound is certainly of classes that are not in the picture
     """
 
     place: int
@@ -80,7 +80,7 @@ class ClipControl:
     sounding: tuple[bool, ...]
     under: dict[Kind, UnderSound]
     pair: tuple[PairFrame, ...]
-    named: bool
+    absent: bool
     has_objects: bool
 
 
@@ -102,7 +102,7 @@ def control_clip(place: int, clip: LabelledClip, candidate: Candidate, bank: Sou
         sounding=tuple(target.flatten(1).any(1).tolist()),
         under=under,
         pair=_pair_frames(place, clip, ask, candidate.threshold, bank),
-        named=bool(clip.ref.categories or clip.instances),
+        absent=bank.hears_absent(place, clip),
         has_objects=bool(clip.instances),
     )
 

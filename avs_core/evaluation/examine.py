@@ -180,5 +180,5 @@ def _flat_listening(found: Listening) -> dict[str, float]:
     parts |= {f"negative.{kind}": one for kind, one in found.negatives.items()}
     for name, part in parts.items():
         if part is not None:
-            flat |= {f"{name}.{k}": v for k, v in asdict(part).items() if not isinstance(v, tuple)}
+            flat |= {f"{name}.{k}": float(v) for k, v in asdict(part).items() if not isinstance(v, tuple)}
     return flat

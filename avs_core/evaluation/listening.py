@@ -72,7 +72,7 @@ def listening(controls: Iterable[ClipControl], seed: int = 0) -> Listening:
     clips = sorted(controls, key=lambda clip: clip.place)
     kinds: tuple[Kind, ...] = ("silence", "white", "pink")
     negatives = {str(kind): _negative(clips, kind) for kind in kinds}
-    negatives["absent"] = _negative([clip for clip in clips if clip.named], "foreign")
+    negatives["absent"] = _negative([clip for clip in clips if clip.absent], "foreign")
     pair, swap = _pair_switch(clips), _swap(clips, seed)
     found, reasons = {"pair_switch": pair, "swap": swap, **negatives}, _reasons(clips)
     return Listening(
@@ -94,8 +94,8 @@ def _reasons(clips: Sequence[ClipControl]) -> dict[str, str]:
         "silence": "no frame sounds",
         "white": noise,
         "pink": noise,
-        "absent": "the data set does not say what sounds in each clip, or no other clip has other classes",
-        "swap": "no clip with a sounding frame has another video to take a sound from",
+        "absent": "no clip has another with a sound of classes that are certainly not in its picture",
+        "swap": "no clip with a sounding frame has another video with another sound",
     }
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from avs_core.audio import Alignment, window_examples
 from avs_core.clip import AUDIO_RATE
 from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet
+from avs_core.evaluation.scores import described
 
 Kind = Literal["true", "silence", "white", "pink", "foreign"]
-"""foreign: another video's sound, in which nothing sounds that the clip's own truth names, where classes are named."""
+"""foreign: another video's sound; of classes that are not in the picture if possible, else that don't sound in it."""
 
 FAINTEST = 0.01
 """Loudness that a substitute has at least: a clip in which nothing is heard must not make all noises silent."""
@@ -90,13 +91,22 @@ class SoundBank:
         """One example a second, as the clip's own were made."""
         return window_examples(waveform, len(waveform) // AUDIO_RATE, self._alignment)
 
+    def hears_absent(self, place: int, clip: LabelledClip) -> bool:
+        """Whether the clip's foreign sound is certainly of classes that are not in its picture."""
+        other, taken = self._foreign(place, clip), _named(clip)
+        return other is not None and bool(taken) and not taken & set(other.categories)
+
     def _foreign(self, place: int, clip: LabelledClip) -> ClipRef | None:
-        """Another source's clip that shares no category; one in which something sounds, where the data set says so."""
-        taken = set(clip.ref.categories) | {one.category for one in clip.instances}
-        for ref in _rotated(self._refs, place + 1 + self._seed):
-            silent = "silent" in ref.subsets or ref.sources == 0
-            if ref.source_id != clip.ref.source_id and not taken & set(ref.categories) and not silent:
-                return ref
+        """A clip of another source in which something sounds, and nothing that is seen or at least that sounds here."""
+        others = [
+            ref
+            for ref in _rotated(self._refs, place + 1 + self._seed)
+            if ref.source_id != clip.ref.source_id and "silent" not in ref.subsets and ref.sources != 0
+        ]
+        for taken in (_named(clip), set(described(clip).categories)):
+            for ref in others:
+                if not taken & set(ref.categories):
+                    return ref
         return None
 
     def _as_of(self, clip: LabelledClip, other: ClipRef) -> Float32[Tensor, "T 1 96 64"]:
@@ -142,6 +152,11 @@ def pink(samples: int, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
 
 
 _NOISES = {"white": white, "pink": pink}
+
+
+def _named(clip: LabelledClip) -> set[str]:
+    """The classes that are known to sound or to be seen."""
+    return set(clip.ref.categories) | {one.category for one in clip.instances}
 
 
 def _wanted_loudness(clip: LabelledClip) -> float:

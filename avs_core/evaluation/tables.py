@@ -2,13 +2,27 @@
 
 from collections.abc import Iterator
 
+from rich import box
 from rich.table import Table
 
 from avs_core.evaluation.examine import Report
 from avs_core.evaluation.figures import Figures
 from avs_core.evaluation.listening import Listening
 
-_COLUMNS = ("miou", "miou_sounding", "fscore", "miou_at", "miou_sounding_at", "f_at", "empty_false_area", "empty_dark")
+_COLUMNS = {
+    "miou": "M_J",
+    "miou_sounding": "M_J s",
+    "fscore": "M_F",
+    "miou_at": "M_J t",
+    "miou_sounding_at": "M_J st",
+    "f_at": "M_F t",
+    "empty_false_area": "false",
+    "empty_dark": "dark",
+}
+
+_LEGEND = """s: frames in which something seen sounds; t: at the model's threshold of {:g}, else 0.5
+false, dark: of frames without truth, area lit and share of frames at most 1 % lit
+low, high: 95 % by bootstrap over videos"""
 
 
 def tables(report: Report) -> Iterator[Table]:
@@ -22,13 +36,17 @@ def _groups(report: Report) -> Table:
     official = f"official M_J {report.official.miou:.4f}, M_F {report.official.fscore:.4f}"
     table = Table(
         title=f"{report.model} on {report.data} / {report.split}: {report.clips} clips, {official}",
-        caption=f"at: at the threshold {report.threshold:g}; else at 0.5. [low, high]: 95 %, by bootstrap over videos",
+        caption=_LEGEND.format(report.threshold),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("", no_wrap=True)
-    for name in ("frames", *_COLUMNS):
-        table.add_column(name.replace("_", " "), justify="right")
+    for name in ("frames", *_COLUMNS.values()):
+        table.add_column(name, justify="right")
     table.add_row("all", str(report.overall.frames), *_cells(report.overall), style="bold")
-    table.add_row("", "", *(_interval(report.intervals.get(name)) for name in _COLUMNS), end_section=True)
+    for end, name in enumerate(("low", "high")):
+        bounds = (report.intervals.get(column) for column in _COLUMNS)
+        table.add_row(name, "", *(_number(b and b[end]) for b in bounds), style="dim", end_section=name == "high")
     named = {
         "": report.settings if len(report.settings) > 1 else {},
         "sources ": report.sources,
@@ -51,12 +69,8 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _interval(bounds: tuple[float, float] | None) -> str:
-    return "" if bounds is None else f"[{bounds[0]:.3f}, {bounds[1]:.3f}]"
-
-
 def _listening(found: Listening) -> Table:
-    table = Table("test", "frames", "figures", title="Does it listen?")
+    table = Table("test", "frames", "figures", title="Does it listen?", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     pair, swap = found.pair_switch, found.swap
     if pair is not None:
         table.add_row(
@@ -70,7 +84,7 @@ def _listening(found: Listening) -> Table:
             ("another clip's sound", swap.delta_foreign, swap.delta_foreign_interval),
             ("no sound", swap.delta_silence, swap.delta_silence_interval),
         ):
-            text = f"true sound {swap.miou:.3f}, loses {delta:+.3f} {_interval(bounds)}"
+            text = f"true sound {swap.miou:.3f}, loses {delta:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})"
             table.add_row(f"swap: {name}", str(swap.frames), text)
     for kind, one in found.negatives.items():
         table.add_row(
