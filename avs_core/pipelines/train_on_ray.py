@@ -18,13 +18,11 @@ from avs_core.pipelines.train_phase import Phase, train_phase
 from avs_core.training.engine import PATIENCE, Distributed
 from avs_core.training.train import Trained
 
-SETTINGS = {
-    # paths on a command line are relative to where the user stands
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # a worker's imports alone take a minute where the machine is busy
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
-}
-"""Where the user has set one of them, the user's counts."""
+STAY = "RAY_CHDIR_TO_TRIAL_DIR"
+"""0: workers stand where the user stands, since paths on a command line are relative to it."""
+
+ROOM_TRIES = 60
+"""How often workers are waited for, a minute each: a cluster that grows needs some, one that has lost a node one."""
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray's own list of checkpoints, which it rewrites in place."""
@@ -32,8 +30,7 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 def train_on_ray(phase: Phase) -> Trained:
     """A phase on Ray workers. Raises what stopped it."""
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(STAY, "0")
     config = phase.config
     filesystem, path = storage.arrow_filesystem(config.out)
     # a driver killed while Ray wrote its list would leave half of one; ours are committed, and need no list
@@ -47,9 +44,7 @@ def train_on_ray(phase: Phase) -> Trained:
             name=phase.job.name,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(
-                max_failures=config.max_failures, controller_failure_limit=config.max_failures
-            ),
+            failure_config=FailureConfig(max_failures=config.max_failures, controller_failure_limit=ROOM_TRIES),
             callbacks=[_StopAtOurs()],
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
