@@ -3,6 +3,7 @@
 A clip is a pure function of its spec, so who composes it makes no difference to a single byte.
 """
 
+import fcntl
 import logging
 import multiprocessing
 import os
@@ -22,14 +23,12 @@ from avs_core.datasets.benchmark.assembling import begin, finish, finished, vers
 from avs_core.datasets.benchmark.manifest import ManifestRow
 from avs_core.datasets.benchmark.plan import ClipSpec, Plan
 from avs_core.datasets.benchmark.writing import ClipWriter
-from avs_core.datasets.sources import Catalogue, Sources, fetch_packages
+from avs_core.datasets.sources import Catalogue, Sources, default_cache, fetch_packages
 from avs_core.errors import ConfigError
+from avs_core.pipelines.chain import MAX_RETRIES
 from avs_core.pipelines.cluster import connected
 
 LOG = logging.getLogger(__name__)
-
-MAX_RETRIES = 3
-"""Restarts of an actor, and retries of one clip after a crash."""
 
 _TOLD_EVERY = 20
 
@@ -43,7 +42,13 @@ class SourceSet:
 
     def open(self) -> Sources:
         """The sources, ready to read. Raises InputError if packages can't be fetched."""
-        return Sources(self.catalogue, self.root if self.catalogue else fetch_packages(self.root))
+        if self.catalogue:
+            return Sources(self.catalogue, self.root)
+        root = self.root or default_cache()
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / ".lock").open("w") as lock:  # the workers of a fresh machine start together
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return Sources(root=fetch_packages(root))
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,14 @@ def _told(rows: Iterator[ManifestRow], total: int, started: float) -> list[Manif
 
 
 class _RemoteWriter:
-    """The writer of one Ray actor."""
+    """The writer of one Ray actor. Made by the first clip: what fails in an actor's start loses its class."""
 
     def __init__(self, maker: _Maker) -> None:
-        self._writer = maker.writer()
+        self._maker = maker
+        self._writer: ClipWriter | None = None
 
     def write(self, spec: ClipSpec) -> ManifestRow:
+        self._writer = self._writer or self._maker.writer()
         return self._writer.write(spec)
 
 

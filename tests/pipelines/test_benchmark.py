@@ -19,7 +19,7 @@ from avs_core import storage
 from avs_core.datasets.benchmark.plan import plan_clips
 from avs_core.datasets.opening import open_dataset
 from avs_core.datasets.sources import Sources
-from avs_core.errors import ConfigError, NotApplied, StorageError
+from avs_core.errors import ConfigError, InputError, NotApplied, StorageError
 from avs_core.pipelines.benchmark import SourceSet, build_benchmark
 from tests.datasets.conftest import tiny_sources
 
@@ -193,6 +193,15 @@ def test_processes_and_ray_give_the_same_bytes(
 ) -> None:
     build_benchmark(PLAN, str(tmp_path / "bench"), source_set, **where)
     assert _tree(tmp_path / "bench") == _tree(built)
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("default")  # Ray's own, which differ between its versions
+@pytest.mark.parametrize("where", [{"workers": 1}, {"workers": 2}, {"address": "local"}])
+def test_an_error_of_a_worker_keeps_its_class(source_set: SourceSet, tmp_path: Path, where: dict[str, object]) -> None:
+    elsewhere = SourceSet(tmp_path / "no-sources", source_set.catalogue)
+    with pytest.raises(InputError, match="names no file"):
+        build_benchmark(PLAN, str(tmp_path / "bench"), elsewhere, **where)
 
 
 @pytest.mark.integration
