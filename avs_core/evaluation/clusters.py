@@ -73,13 +73,16 @@ def audio_clusters(audio: Float32[np.ndarray, "n A"], seed: int) -> Int64[np.nda
     return np.asarray(labels, np.int64)
 
 
-def agreement(found: Features, clusters: Int64[np.ndarray, " n"]) -> float:
-    """Share of the five nearest neighbours in another clip that are in the same audio cluster."""
+def agreement(found: Features, clusters: Int64[np.ndarray, " n"], nearest_only: bool = True) -> float:
+    """Share of the five nearest neighbours in another clip that are in the same audio cluster.
+
+    Without `nearest_only` of all seconds of other clips: what chance gives.
+    """
     nearest = NearestNeighbors(n_neighbors=len(found.visual) - 1).fit(found.visual)
     neighbours = nearest.kneighbors(return_distance=False)
     shares = []
     for i, order in enumerate(neighbours):
-        others = order[found.clip[order] != found.clip[i]][:NEIGHBOURS]
+        others = order[found.clip[order] != found.clip[i]][: NEIGHBOURS if nearest_only else None]
         if len(others):
             shares.append(float((clusters[others] == clusters[i]).mean()))
     return float(np.mean(shares)) if shares else 0.0
@@ -98,7 +101,7 @@ def cluster_figure(panels: Sequence[tuple[str, Features]], seed: int = 0) -> Fig
         axis.scatter(*layout.T, c=clusters, cmap="tab20", s=14)
         axis.set(xticks=[], yticks=[])
         axis.set_title(f"{title}\nneighbours of one sound: {agreement(found, clusters):.2f}", fontsize=10)
-    chance = float(np.square(np.bincount(clusters) / len(clusters)).sum())
+    chance = agreement(first, clusters, nearest_only=False)
     about = f"coloured by {clusters.max() + 1} audio clusters ({len(clusters)} seconds; chance {chance:.2f})"
     figure.suptitle(f"visual features, {about}", fontsize=10)
     return figure

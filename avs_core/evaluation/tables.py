@@ -20,8 +20,8 @@ _COLUMNS = {
     "empty_dark": "dark",
 }
 
-_LEGEND = """s: frames in which something seen sounds; t: at the model's threshold of {:g}, else 0.5
-false, dark: of frames without truth, area lit and share of frames at most 1 % lit
+_LEGEND = """s: frames in which something seen sounds; t: at threshold {:g}, else 0.5
+false, dark: of frames without truth, area lit and frames at most 1 % lit
 low, high: 95 % by bootstrap over videos"""
 
 
@@ -35,10 +35,11 @@ def tables(report: Report) -> Iterator[Table]:
 def _groups(report: Report) -> Table:
     official = f"official M_J {report.official.miou:.4f}, M_F {report.official.fscore:.4f}"
     table = Table(
-        title=f"{report.model} on {report.data} / {report.split}: {report.clips} clips, {official}",
+        title=f"{report.model} on {report.data} / {report.split}: {report.clips} clips\n{official}",
         caption=_LEGEND.format(report.threshold),
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
+        show_edge=False,
     )
     table.add_column("", no_wrap=True)
     for name in ("frames", *_COLUMNS.values()):

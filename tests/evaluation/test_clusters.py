@@ -24,6 +24,7 @@ def test_agreement_is_1_where_sight_follows_sound_and_chance_where_it_does_not(f
     visual = AUDIO if follows else np.random.default_rng(2).normal(size=(120, 16)).astype(np.float32)
     found = Features(visual, AUDIO, np.arange(120))
     assert agreement(found, audio_clusters(AUDIO, 0)) == pytest.approx(wanted, abs=0.04)
+    assert agreement(found, audio_clusters(AUDIO, 0), nearest_only=False) == pytest.approx(5 / 119)
 
 
 def test_neighbours_of_the_same_clip_do_not_count() -> None:

@@ -14,7 +14,9 @@ from avs_core.pipelines.evaluation_job import run_evaluation
 from tests.avsbench_fixtures import write_benchmark, write_ms3
 from tests.evaluation.bundles import tiny_bundle
 
-SPLITS = {"train": 1, "val": 1, "test": 3}
+RAYS_OWN = pytest.mark.filterwarnings("default")  # its warnings differ between its versions
+
+SPLITS = {"train": 1, "val": 1, "test": 2}
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +33,13 @@ def settings(**changes: object) -> EvaluateConfig:
 @pytest.mark.integration
 @pytest.mark.timeout(600)
 @pytest.mark.ci_slice
+@RAYS_OWN
 def test_ray_and_this_process_give_identical_figures(bundle: str, tmp_path: Path) -> None:
     data = open_dataset(str(write_benchmark(tmp_path / "data", SPLITS)))
     here = evaluate_model(bundle, data, settings(workers=0))
     on_ray = evaluate_model(bundle, data, settings(workers=2))
     assert on_ray == here
-    assert here.clips == 6
+    assert here.clips == 4
     assert set(here.settings) == {"s4", "ms3"}
     assert here.listening is not None
     assert here.listening.swap is not None
@@ -44,6 +47,7 @@ def test_ray_and_this_process_give_identical_figures(bundle: str, tmp_path: Path
 
 @pytest.mark.integration
 @pytest.mark.timeout(600)
+@RAYS_OWN
 def test_a_damaged_clip_stops_the_job_on_ray_and_is_named(bundle: str, tmp_path: Path) -> None:
     root = write_ms3(tmp_path / "data", SPLITS)
     mask = sorted(root.glob("ms3_data/gt_masks/test/*/*.png"))[0]
