@@ -81,7 +81,7 @@ class Distributed:
         self.rank, self.world, self.device = dist.get_rank(), dist.get_world_size(), device
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """DDP. A recipe may leave out parts of its model, such as the net while the audio encoder is trained alone."""
+        """DDP. A loss may leave out parts of the model, such as the net while the audio encoder is trained alone."""
         if self.world == 1:
             return model
         devices = [self.device.index or 0] if self.device.type == "cuda" else None

@@ -29,7 +29,7 @@ class TrainingJob(Protocol):
         """This rank's share of the global batches `start`, `start` + 1, …; depends on nothing but its arguments."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """Named terms whose sum is minimised. Calls `model` through `forward` alone: it may be wrapped for DDP."""
+        """Named terms whose sum is minimised. Parts of the model, and of its answer, may be left out."""
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Figures of the validation split in eval mode; "miou" chooses the best checkpoint. {} = the phase has none."""

@@ -96,7 +96,7 @@ class Trainer:
         self.engine: Engine = engine or Alone("cpu")
         self.config, self.step = config, 0
         self.model = _synced(model, config, self.engine).to(self.engine.device)
-        self.wrapped = self.engine.wrap(self.model)
+        self._terms = self.engine.wrap(_Terms(self.model))
         self.best: Best | None = None
         self._learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
@@ -152,7 +152,7 @@ class Trainer:
             weight = len(part.frames) * engine.world / total
             with self._alone(i < len(parts) - 1):
                 with self._numbers():
-                    terms = loss(part)
+                    terms = self._terms(loss, part)
                 (weight * torch.stack(list(terms.values())).sum()).backward()
             for name, term in terms.items():
                 sums[name] = sums.get(name, torch.zeros((), device=engine.device)) + weight * term.detach()
@@ -160,7 +160,7 @@ class Trainer:
 
     def _alone(self, alone: bool) -> AbstractContextManager[Any]:
         """Without an exchange of gradients, if so: the last part exchanges those of all."""
-        return self.wrapped.no_sync() if alone and isinstance(self.wrapped, DistributedDataParallel) else nullcontext()
+        return self._terms.no_sync() if alone and isinstance(self._terms, DistributedDataParallel) else nullcontext()
 
     def _numbers(self) -> torch.autocast:
         return torch.autocast(self.engine.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
@@ -242,6 +242,18 @@ class Trainer:
         self.step = state["step"]
         best = state["best"]
         self.best = best and Best(best["step"], best["miou"], safetensors.torch.load(files[BEST]))
+
+
+class _Terms(nn.Module):
+    """A model's way to the terms of a loss: DDP then sees which parameters the loss uses, not which the model does."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, loss: Loss, batch: Batch) -> dict[str, Tensor]:
+        """`loss` calls the model."""
+        return dict(loss(batch))
 
 
 def load_weights(model: nn.Module, data: bytes) -> None:

@@ -115,7 +115,7 @@ class _Run:
             return
         for batch in self.job.batches(trainer.step, self.engine.rank, self.engine.world):
             number, started = trainer.step, time.monotonic()
-            terms = trainer.advance(batch, lambda part: self.job.loss(trainer.wrapped, part), self.folder)
+            terms = trainer.advance(batch, lambda part: self.job.loss(trainer.model, part), self.folder)
             self._log_step(number, terms, time.monotonic() - started)
             last = trainer.step >= config.steps
             if last or (config.validate_every and trainer.step % config.validate_every == 0):

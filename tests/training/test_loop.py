@@ -148,7 +148,7 @@ def tiny_steps(config: LoopConfig, norm: bool = False, dropout: float = 0.0) -> 
     job = TinyJob(config, norm=norm, dropout=dropout)
     trainer = Trainer(job.model(), config)
     for batch in job.batches(0, 0, 1):
-        trainer.advance(batch, lambda part: job.loss(trainer.wrapped, part), None)
+        trainer.advance(batch, lambda part: job.loss(trainer.model, part), None)
     return trainer
 
 
@@ -188,7 +188,7 @@ def test_what_is_drawn_at_random_depends_on_seed_and_step_alone() -> None:
             before = {name: value.clone() for name, value in job.model().state_dict().items()}
             trainer.model.load_state_dict(before)
             step = trainer.step
-            terms = trainer.advance(batch, lambda part, model=trainer.wrapped: job.loss(model, part), None)
+            terms = trainer.advance(batch, lambda part, model=trainer.model: job.loss(model, part), None)
             seen.setdefault(step, []).append(terms["bce"])
             torch.rand(3)  # something else draws in between
     assert [len(losses) for losses in seen.values()] == [1] * 5 + [2] * 3
@@ -216,7 +216,7 @@ def test_bfloat16_computes_under_autocast_with_weights_in_float32() -> None:
     job, kinds = TinyJob(config), list[torch.dtype]()
     trainer = Trainer(job.model(), config)
     trainer.model.get_submodule("hidden").register_forward_hook(lambda _m, _i, out: kinds.append(out.dtype))
-    trainer.advance(clips(0), lambda part: job.loss(trainer.wrapped, part), None)
+    trainer.advance(clips(0), lambda part: job.loss(trainer.model, part), None)
     assert kinds == [torch.bfloat16]
     assert {value.dtype for value in trainer.model.parameters()} == {torch.float32}
 
@@ -225,7 +225,7 @@ def test_a_process_without_a_clip_is_an_error_that_says_so() -> None:
     config = LoopConfig(steps=1)
     trainer = Trainer(TinyJob(config).model(), config)
     with pytest.raises(TrainingError, match="fewer workers"):
-        trainer.advance(clips(0, 2, 2), lambda part: TinyJob(config).loss(trainer.wrapped, part), None)
+        trainer.advance(clips(0, 2, 2), lambda part: TinyJob(config).loss(trainer.model, part), None)
 
 
 def test_the_best_weights_are_kept_and_survive_a_checkpoint() -> None:
@@ -233,7 +233,7 @@ def test_the_best_weights_are_kept_and_survive_a_checkpoint() -> None:
     job = TinyJob(config)
     trainer, means = Trainer(job.model(), config), list[dict[str, Tensor]]()
     for batch, miou in zip(job.batches(0, 0, 1), (0.2, 0.6, 0.6), strict=True):
-        trainer.advance(batch, lambda part: job.loss(trainer.wrapped, part), None)
+        trainer.advance(batch, lambda part: job.loss(trainer.model, part), None)
         means.append({name: value.clone() for name, value in trainer.average.items()})
         trainer.consider(miou)
     again = Trainer(job.model(), config)

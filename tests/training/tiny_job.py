@@ -69,19 +69,19 @@ def clips(number: int, start: int = 0, stop: int = CLIPS) -> Batch:
 
 
 class Colours(nn.Module):
-    """A logit a pixel from its colour. `idle` takes no part, as a recipe may leave out parts of its model."""
+    """A logit a pixel from its colour. No loss uses `idle` and what `spare` answers, as recipes leave out parts too."""
 
     def __init__(self, norm: bool, dropout: float) -> None:
         super().__init__()
         self.hidden, self.out = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 1, 1)
         self.norm, self.drop = nn.BatchNorm2d(4) if norm else nn.Identity(), nn.Dropout2d(dropout)
-        self.idle = nn.Linear(2, 2)
+        self.idle, self.spare = nn.Linear(2, 2), nn.Conv2d(1, 1, 1)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(B, T, H, W, 3) → (B, H, W), of the first second."""
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, H, W, 3) → twice (B, H, W), of the first second."""
         colours = frames[:, 0].permute(0, 3, 1, 2).float() / 255
         logits: Tensor = self.out(self.drop(torch.relu(self.norm(self.hidden(colours)))))
-        return logits[:, 0]
+        return logits[:, 0], self.spare(logits)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class TinyJob:
             yield batch
 
     def loss(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        bce = F.binary_cross_entropy_with_logits(model(batch.frames).float(), batch.masks[:, 0].float())
+        bce = F.binary_cross_entropy_with_logits(model(batch.frames)[0].float(), batch.masks[:, 0].float())
         if self.curve is not None:
             with Path(self.curve).open("a") as file:
                 file.write(json.dumps(PLACE | {"loss": float(bce.detach())}) + "\n")
@@ -124,7 +124,7 @@ class TinyJob:
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         wanted = clips(10_000)
-        found, masks = model(wanted.frames) > 0, wanted.masks[:, 0]
+        found, masks = model(wanted.frames)[0] > 0, wanted.masks[:, 0]
         return {"miou": float((found & masks).sum() / (found | masks).sum()), "rows": float(len(masks))}
 
     def samples(self, model: nn.Module) -> Mapping[str, bytes]:
