@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 from pydantic import ValidationError
 
 from avs_core import storage
@@ -22,6 +24,7 @@ from tests.training.driving import finish, start
 from tests.training.tiny_job import TinyJob, curve, global_losses
 
 LOOP = {"steps": 12, "lr": 0.05, "warm_up": 2, "checkpoint_every": 4, "validate_every": 6}
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 TOLERANCE = 1e-5
 """Of a loss: two processes sum in another order than one."""
 
@@ -45,10 +48,21 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
 
 
 @pytest.mark.integration
+def test_two_processes_that_work_in_parts_come_to_the_same_weights(tmp_path: Path) -> None:
+    weights = []
+    for name, parts, launcher in (("one", 1, (sys.executable,)), ("two", 2, TORCHRUN)):
+        settings = {"loop": LOOP | {"accumulate": parts}, "norm": False}
+        finish(start(str(tmp_path / name), settings, {"device": "cpu"}, launcher=launcher))
+        weights.append(safetensors.torch.load_file(tmp_path / name / "tiny" / "chosen.safetensors"))
+    one, two = weights
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.integration
 @pytest.mark.ci_slice
 def test_two_processes_of_torchrun_train_as_one(tmp_path: Path, alone: dict[int, float]) -> None:
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
-    done = finish(start(str(tmp_path / "out"), job(tmp_path), {"device": "cpu"}, launcher=launcher))
+    done = finish(start(str(tmp_path / "out"), job(tmp_path), {"device": "cpu"}, launcher=TORCHRUN))
     assert done["step"] in (6, 12)
     assert {(point.rank, point.world, point.clips) for point in curve(tmp_path / "curve.jsonl")} == {
         (0, 2, 2),
