@@ -37,7 +37,7 @@ LIGHT = LightRecipe(
     name="composites-light",
     about="TPAVI-light on composites of real photographs and recordings",
     net=TPAVIConfig(backbone="tf_efficientnet_lite0", channels=64, inner=32),
-    stream=StreamConfig(size=160, clips=5, frames=2),
+    stream=StreamConfig(size=160, clips=6, frames=2),
     sound_stream=StreamConfig(size=16, clips=10, frames=2),
     feed=FeedConfig(size=160, clips=6, seconds=2, alignment="aligned", flip=0.5, jitter=0.15),
     sound_feed=FeedConfig(size=32, clips=10, seconds=2, alignment="aligned"),
@@ -73,8 +73,9 @@ ABLATIONS = (
     _avm("vv", "with 0.5 · L_AVM-VV"),
     *(_net(f"stage-{i}", f"with TPAVI at stage {i + 1} of 4 alone", stages=(i,)) for i in range(4)),
     _light("quiet", "with the published start of TPAVI, which adds nothing to the maps", hearing=0.0),
+    _light("pairs", "whose pictures each come with two sounds, on the fly", pairs=True),
 )
-"""The ablations of paper 1 on composites, and one of its start. Without L_AVM is composites-light itself."""
+"""The ablations of paper 1 on composites, one of its start, one of its data. Without L_AVM is composites-light itself."""
 
 RECIPES: tuple[Recipe, ...] = (*PUBLISHED, LIGHT, *ABLATIONS)
 

@@ -107,6 +107,7 @@ def test_lambda_is_nought_for_s4_and_a_half_for_the_others() -> None:
         ("ms3-pvt-from-s4", {"data": told("ms3"), "vggish": "x"}, "--init"),
         ("ms3-pvt", {"data": told("s4"), "vggish": "x"}, "trains on ms3 data; told is s4"),
         ("composites-light", {}, "photographs and recordings"),
+        ("composites-light-pairs", {"data": told("ms3")}, "leave out --data"),
     ],
 )
 def test_missing_materials_are_asked_for_before_anything_runs(name: str, materials: dict[str, Any], match: str) -> None:
@@ -129,6 +130,7 @@ CHANGES = {
     "add": ("net", {"fusion": "add"}),
     **{f"stage-{i}": ("net", {"stages": (i,)}) for i in range(4)},
     "quiet": ("hearing", 0.0),
+    "pairs": ("pairs", True),
     "avm-av": ("objective", "av"),
     "avm-vv": ("objective", "vv"),
 }
@@ -140,8 +142,8 @@ def test_an_ablation_changes_what_it_says_and_nothing_else() -> None:
         where, what = CHANGES[one.name.removeprefix("composites-light-")]
         changed = {f.name for f in fields(one) if getattr(one, f.name) != getattr(LIGHT, f.name)}
         assert changed == {"name", "about", where}
-        if where == "hearing":
-            assert one.hearing == what
+        if where in {"hearing", "pairs"}:
+            assert getattr(one, where) == what
         elif where == "net":
             assert one.net == LIGHT.net.model_copy(update=what)
         else:

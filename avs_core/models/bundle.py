@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from avs_core import storage
 from avs_core.audio import Alignment
 from avs_core.errors import BundleError, CheckpointMismatch, ConfigError, NotFound
-from avs_core.models.audio_cnn import AudioCNN, EffectsCNN
+from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.backbones import DEAD_WEIGHTS, BackboneName, published_backbone_key
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.models.vggish import VGGish
 
-AudioEncoderName = Literal["vggish", "audio_cnn", "effects_cnn"]
+AudioEncoderName = Literal["vggish", "audio_cnn"]
 Setting = Literal["s4", "ms3", "avss"]
 
 BUILTIN = Path(__file__).parents[1] / "builtin" / "bundles"
@@ -41,11 +41,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 AVSS_CLASSES = 71
 
-_AUDIO_ENCODERS: dict[AudioEncoderName, type[nn.Module]] = {
-    "vggish": VGGish,
-    "audio_cnn": AudioCNN,
-    "effects_cnn": EffectsCNN,
-}
+_AUDIO_ENCODERS: dict[AudioEncoderName, type[nn.Module]] = {"vggish": VGGish, "audio_cnn": AudioCNN}
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 # The coarsest fusion has nothing to skip from, yet the published checkpoints carry weights for it.

@@ -21,7 +21,7 @@ from avs_core.models.bundle import (
 )
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.training.card import LIMITS, card, figures
-from avs_core.training.data import Batch, SoundBatches, StreamConfig
+from avs_core.training.data import Batch, CompositeBatches, SoundBatches, StreamConfig
 from avs_core.training.feed import FeedConfig, LabelledBatches
 from avs_core.training.held_out import HeldOut
 from avs_core.training.initialise import LITE0_INPUT, load_lite0, open_hearing
@@ -44,6 +44,7 @@ class LightRecipe:
     stream, sound_stream   composites on the fly; feed, sound_feed  clips from files
     audio_encoder          trained here; that of a bundle may be another
     hearing                how loud the sound is in TPAVI at the start, see `open_hearing`
+    pairs                  each picture on the fly comes with two sounds, see `swaps`
     bundle_size, window_s  side of the pictures in pixels and seconds at a time, in the bundle
     val_clips, test_clips  composites on the fly that choose the threshold, and that are reported
     """
@@ -60,6 +61,7 @@ class LightRecipe:
     objective: LightObjective
     audio_encoder: AudioEncoderName = "audio_cnn"
     hearing: float = 4.0
+    pairs: bool = False
     bundle_size: int = 192
     window_s: int = 5
     val_clips: int = 30
@@ -95,10 +97,12 @@ class LightRecipe:
         return len(_sources(self.name, materials).categories)
 
     def _share(self, materials: Materials, steps: int) -> Share:
+        if materials.data is not None and self.pairs:
+            raise ConfigError(f"{self.name} gives its pictures other sounds, which files do not have: leave out --data")
         if materials.data is not None:
             return partial(labelled_share, materials.data, replace(self.feed, seed=materials.seed))
         stream = replace(self.stream, seed=materials.seed)
-        return partial(composite_share, _sources(self.name, materials), stream, steps)
+        return partial(pair_share if self.pairs else composite_share, _sources(self.name, materials), stream, steps)
 
     def _share_of_sound(self, materials: Materials, steps: int) -> Share:
         seed = materials.seed + 1
@@ -138,6 +142,11 @@ def labelled_share(data: LabelledSet, feed: FeedConfig, rank: int, world: int) -
 
 
 def composite_share(sources: Sources, config: StreamConfig, steps: int, rank: int, world: int) -> Dataset[Batch]:
+    """Composites on the fly."""
+    return CompositeBatches(sources, "train", config, steps, rank, world)
+
+
+def pair_share(sources: Sources, config: StreamConfig, steps: int, rank: int, world: int) -> Dataset[Batch]:
     """Composites on the fly, each with two sounds."""
     return SwapBatches(sources, "train", config, steps, rank, world)
 
@@ -182,7 +191,8 @@ def _how(recipe: LightRecipe, materials: Materials) -> str:
         sound = recipe.sound_stream
         hearing = f"First the audio encoder alone: {recipe.sound.steps} steps of {sound.clips} × {sound.frames} s."
     if materials.data is None:
-        clips = f"{steps} steps of {stream.clips} clips × {stream.frames} frames at {stream.size} pixels"
+        sounds = " × 2 sounds" if recipe.pairs else ""
+        clips = f"{steps} steps of {stream.clips} clips{sounds} × {stream.frames} frames at {stream.size} pixels"
         origin, flag = (
             "Composites made on the fly from photographs and recordings in Debian packages, listed one by one in\n"
             "`avs_core/datasets/catalogue.json`; sources of the validation and test splits are in no training clip.",
