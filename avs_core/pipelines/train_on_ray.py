@@ -7,12 +7,13 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+from ray.train.v2._internal.exceptions import RayTrainError
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from avs_core import storage
-from avs_core.errors import AvsError, ConfigError, StorageError, TrainingError
+from avs_core.errors import ConfigError, StorageError, TrainingError
 from avs_core.pipelines.train_config import TrainConfig, worker_count
 from avs_core.pipelines.train_phase import Phase, train_phase
 from avs_core.training.engine import PATIENCE, Distributed
@@ -23,6 +24,10 @@ STAY = "RAY_CHDIR_TO_TRIAL_DIR"
 
 ROOM_TRIES = 60
 """How often workers are waited for, a minute each: a cluster that grows needs some, one that has lost a node one."""
+
+LOST = (RuntimeError, ray.exceptions.RayError, RayTrainError)
+PASSING = (StorageError, OSError, *LOST)
+"""What may be gone the next time: a store, a node, a worker, and the connection of the others to it."""
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray's own list of checkpoints, which it rewrites in place."""
@@ -45,14 +50,14 @@ def train_on_ray(phase: Phase) -> Trained:
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.max_failures, controller_failure_limit=ROOM_TRIES),
-            callbacks=[_StopAtOurs()],
+            callbacks=[StopAtFaults()],
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
     try:
         result: Any = trainer.fit()  # typed as the result of Ray Train V1
     except ray.train.TrainingFailedError as failure:
-        raise _cause(failure) from failure
+        raise told(failure) from failure
     trained = result.return_value
     assert isinstance(trained, Trained)
     return trained
@@ -60,23 +65,24 @@ def train_on_ray(phase: Phase) -> Trained:
 
 def _work(config: dict[str, Any]) -> Trained:
     """What each worker runs."""
-    return train_phase(config["phase"], RayWorker(config["phase"]))
+    return train_phase(config["phase"], RayWorker())
 
 
 class RayWorker(Distributed):
     """A worker of Ray Train, which has made the process group."""
 
-    def __init__(self, phase: Phase) -> None:
+    def __init__(self) -> None:
         super().__init__(ray.train.torch.get_device())
-        self._filesystem, _ = storage.arrow_filesystem(phase.config.out)
+        # Ray compares it with that of a checkpoint, and two of s3fs are never equal
+        self._filesystem = ray.train.get_context().get_storage().storage_filesystem
 
     def report(self, metrics: Mapping[str, float], checkpoint: str | None) -> None:
         """To Ray's controller; the checkpoint is where it should be already."""
-        told = None
+        committed = None
         if checkpoint is not None:
-            told = ray.train.Checkpoint(checkpoint.removeprefix("s3://"), self._filesystem)
+            committed = ray.train.Checkpoint(checkpoint.removeprefix("s3://"), self._filesystem)
         mode = ray.train.CheckpointUploadMode.NO_UPLOAD
-        ray.train.report(dict(metrics), checkpoint=told, checkpoint_upload_mode=mode)
+        ray.train.report(dict(metrics), checkpoint=committed, checkpoint_upload_mode=mode)
 
 
 def _scaling(config: TrainConfig) -> ScalingConfig:
@@ -100,37 +106,33 @@ def _resources(config: TrainConfig, use_gpu: bool) -> dict[str, float]:
     return {"CPU": config.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
 
 
-class _StopAtOurs(UserCallback):
-    """Ends the training at an error that a repetition would only repeat. A store may come back, a worker too."""
+class StopAtFaults(UserCallback):
+    """Ends a training at what a repetition would only repeat: faults of the data, of the numbers, of the code."""
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Raises it: Ray repeats what workers raise, and not what its callbacks do."""
-        ours = _first_ours(worker_exceptions.values())
-        if ours is not None and not isinstance(ours, StorageError):
-            raise ours
+        """Raises the first such fault: Ray repeats what workers raise, and not what its callbacks do."""
+        for error in map(unwrapped, worker_exceptions.values()):
+            if not isinstance(error, PASSING):
+                raise error
 
 
-def _cause(failure: BaseException) -> AvsError:
-    """What to tell the user of a failed training."""
-    if isinstance(failure, ray.train.WorkerGroupError):
-        ours = _first_ours(failure.worker_failures.values())
-    else:
-        ours = _first_ours([failure])
-    if ours is not None:
-        return ours
+def told(failure: ray.train.TrainingFailedError) -> BaseException:
+    """What stopped a training, for its user."""
+    errors = failure.worker_failures.values() if isinstance(failure, ray.train.WorkerGroupError) else [failure]
+    causes = [unwrapped(error) for error in errors]
+    for cause in causes:
+        if not isinstance(cause, LOST):
+            return cause
     return TrainingError(
         f"the workers of a training must stay; they died more often than --max-failures allows: {failure}. The last "
         "checkpoint is whole: the same command goes on from there"
     )
 
 
-def _first_ours(errors: Any) -> AvsError | None:
-    """The first error of this project among them, however Ray has wrapped it."""
-    for error in errors:
-        inner: BaseException | None = error
-        while inner is not None:
-            if isinstance(inner, AvsError):
-                return inner
-            wrapped = (getattr(inner, name, None) for name in ("_base_exc", "controller_failure", "cause"))
-            inner = next((one for one in wrapped if isinstance(one, BaseException)), inner.__cause__)
-    return None
+def unwrapped(error: BaseException) -> BaseException:
+    """What a worker or a callback raised, out of Ray's wrappings."""
+    for name in ("_base_exc", "controller_failure"):
+        inner = getattr(error, name, None)
+        if isinstance(inner, BaseException):
+            return unwrapped(inner)
+    return error

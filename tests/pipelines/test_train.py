@@ -72,6 +72,7 @@ def test_two_processes_of_torchrun_train_as_one(tmp_path: Path, alone: dict[int,
 
 
 @pytest.mark.integration
+@pytest.mark.timeout(600)
 def test_two_ray_workers_with_checkpoints_on_s3_and_a_registered_bundle(
     tmp_path: Path, s3: S3Server, s3_bucket: str, alone: dict[int, float]
 ) -> None:
@@ -83,7 +84,8 @@ def test_two_ray_workers_with_checkpoints_on_s3_and_a_registered_bundle(
         "tracking_uri": store,
         "register_as": "tiny@best",
     }
-    finish(start(f"{s3_bucket}/run", job(tmp_path), config, s3.environment))
+    finish(start(f"{s3_bucket}/run", job(tmp_path), config, s3.environment), timeout_s=550)
+    assert len(curve(tmp_path / "curve.jsonl")) == 2 * 12, "no step was done twice: no worker failed"
     assert losses(tmp_path) == pytest.approx(alone, abs=TOLERANCE)
     checkpoints = Checkpoints(f"{s3_bucket}/run/tiny", keep=2)
     assert checkpoints.steps() == [8, 12]

@@ -43,7 +43,11 @@ def start(
 
 def finish(driver: "subprocess.Popen[str]", timeout_s: float = 280) -> dict[str, Any]:
     """What the driver says in the end."""
-    out, err = driver.communicate(timeout=timeout_s)
+    try:
+        out, err = driver.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        kill_driver(driver)
+        raise
     assert driver.returncode == 0, err[-4000:]
     (answer,) = (json.loads(line) for line in out.splitlines() if line.startswith("{"))
     return dict(answer)
