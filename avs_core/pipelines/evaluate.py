@@ -12,7 +12,9 @@ import torch
 from pydantic import TypeAdapter
 from ray.data import ActorPoolStrategy
 
+from avs_core import errors
 from avs_core.datasets.labelled import ClipRef, LabelledSet
+from avs_core.errors import AvsError
 from avs_core.evaluation.examine import ClipResult, Examiner, Report, chosen, make_report
 from avs_core.evaluation.predict import bundle_candidate
 from avs_core.models.bundle import load_bundle
@@ -46,8 +48,11 @@ class ExamineClip:
         self._examiner = Examiner(candidate, data, refs, controls, seed)
 
     def __call__(self, row: Row) -> Row:
-        """Add `result`. A damaged clip stops the job: a figure must not leave out what it can't read."""
-        return row | {"result": _RESULT.dump_json(self._examiner(row["place"]))}
+        """Add `result`, or the `fault` by class and message: Ray would lose the class of what is raised here."""
+        try:
+            return row | {"result": _RESULT.dump_json(self._examiner(row["place"])), "fault": "", "message": ""}
+        except AvsError as fault:
+            return row | {"result": b"", "fault": type(fault).__name__, "message": str(fault)}
 
 
 def evaluate_model(model: str, data: LabelledSet, config: EvaluateConfig) -> Report:
@@ -68,14 +73,14 @@ def evaluate_model(model: str, data: LabelledSet, config: EvaluateConfig) -> Rep
     return make_report(bundle.name, threshold, data, config.split, results, config.seed)
 
 
-def _here(clips: int, arguments: dict[str, Any], config: EvaluateConfig) -> Iterator[bytes]:
+def _here(clips: int, arguments: dict[str, Any], config: EvaluateConfig) -> Iterator[Row]:
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     examine = ExamineClip(**arguments, device=device)
     for place in range(clips):
-        yield examine({"place": place})["result"]
+        yield examine({"place": place})
 
 
-def _on_ray(clips: int, arguments: dict[str, Any], config: EvaluateConfig) -> Iterator[bytes]:
+def _on_ray(clips: int, arguments: dict[str, Any], config: EvaluateConfig) -> Iterator[Row]:
     with connected(config.address):
         pools = size_pools(clips, config.device, 1, config.workers)
         rows = chain(
@@ -86,12 +91,14 @@ def _on_ray(clips: int, arguments: dict[str, Any], config: EvaluateConfig) -> It
             num_cpus=pools.cpus("segment"),
             num_gpus=pools.gpus_per_segmenter,
         )
-        for row in outcomes(rows):
-            yield row["result"]
+        yield from outcomes(rows)
 
 
-def _told(results: Iterator[bytes], total: int) -> Iterator[ClipResult]:
-    for count, result in enumerate(results, 1):
+def _told(rows: Iterator[Row], total: int) -> Iterator[ClipResult]:
+    """The results. A damaged clip stops the job: a figure must not leave out what it can't read."""
+    for count, row in enumerate(rows, 1):
+        if row["fault"]:
+            raise getattr(errors, row["fault"])(row["message"])
         if count % _TOLD_EVERY == 0 or count == total:
             LOG.info("%d of %d clips", count, total)
-        yield _RESULT.validate_json(result)
+        yield _RESULT.validate_json(row["result"])
