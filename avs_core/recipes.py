@@ -75,7 +75,7 @@ ABLATIONS = (
     _light("quiet", "with the published start of TPAVI, which adds nothing to the maps", hearing=0.0),
     _light("pairs", "whose pictures each come with two sounds, on the fly", pairs=True),
 )
-"""The ablations of paper 1 on composites, one of its start, one of its data. Without L_AVM is composites-light itself."""
+"""Paper 1's ablations on composites, one of the start, one of the data. Without L_AVM is composites-light itself."""
 
 RECIPES: tuple[Recipe, ...] = (*PUBLISHED, LIGHT, *ABLATIONS)
 
