@@ -91,7 +91,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description="Ablations on composites.")
     parser.add_argument("--data", required=True, help="root of a composite benchmark: a folder or s3://…")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, ablations.json and ablations.md")
-    parser.add_argument("--recipes", nargs="+", default=[LIGHT.name, *(one.name for one in ABLATIONS)])
+    files = [one.name for one in ABLATIONS if not one.pairs]
+    parser.add_argument("--recipes", nargs="+", default=[LIGHT.name, *files])
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 … N - 1")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--size", type=int, default=128, help="side of the frames, pixels")
