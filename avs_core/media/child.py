@@ -6,15 +6,14 @@ It dies with its parent. A fault of a file is an answer; anything unforeseen end
 import ctypes
 import io
 import os
-import resource
 import signal
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 from avs_core.errors import AvsError, MediaTooLarge
 from avs_core.media.clips import decode_clip
+from avs_core.media.memory import limit_memory
 from avs_core.media.messages import (
     Header,
     clip_parts,
@@ -80,15 +79,6 @@ def too_much_memory(request: Header) -> MediaTooLarge:
         f"decoding may take at most {request['memory_mb']} MiB; {uri} needs more: "
         f"raise memory_mb, or cut the video into shorter units"
     )
-
-
-def limit_memory(memory_mb: int) -> None:
-    """Allow this much writable memory on top of what is held now; Linux counts heap and private maps."""
-    if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        held = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData"))
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, ((held << 10) + (memory_mb << 20), hard))
 
 
 class Heart:

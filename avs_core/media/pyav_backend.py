@@ -233,6 +233,8 @@ def _all_frames(
         except av.FFmpegError as error:
             pass_on_memory(error)
             decoded, broken = [], True
+        if broken:
+            pass_on_memory(None)
         pictures.leading += broken and last is None
         pictures.errors += broken and last is not None
         pictures.failed_last = broken or (pictures.failed_last and packet is None)

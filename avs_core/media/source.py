@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 
 from avs_core import storage
 from avs_core.errors import AccessDenied, AvsError, CorruptMedia, MediaDenied, NotFound, UnreadableMedia
+from avs_core.media.memory import memory_left
 
 if TYPE_CHECKING:
     AnyPacket = Packet[Stream]
@@ -30,6 +31,9 @@ DEMUXERS = (
 
 CODED_MARGIN = 1 << 16
 """Pixels that the smallest pictures may be coded with beyond those that are shown."""
+
+SQUEEZED = 8 << 20
+"""With fewer bytes left than a picture or a large packet takes, a decoder's complaint says nothing of the file."""
 
 READ_AHEAD = 1 << 20
 """Bytes that ffmpeg asks of a remote file at once: a request to an object store costs more than the bytes."""
@@ -77,9 +81,12 @@ def _opened(uri: str, file: "_Watched | None", path: str = "") -> Iterator[Input
         raise
 
 
-def pass_on_memory(error: av.FFmpegError) -> None:
-    """ffmpeg's "out of memory" is an FFmpegError too, but says nothing of the file. Raises MemoryError."""
-    if isinstance(error, MemoryError):
+def pass_on_memory(error: av.FFmpegError | None) -> None:
+    """Where an allocation failed ffmpeg says so, or calls the packet damaged: neither tells of the file.
+
+    `error` is None for what is marked as damaged. Raises MemoryError.
+    """
+    if isinstance(error, MemoryError) or memory_left() < SQUEEZED:
         raise MemoryError from error
 
 
