@@ -36,10 +36,10 @@ PUBLISHED = (
 LIGHT = LightRecipe(
     name="composites-light",
     about="TPAVI-light on composites of real photographs and recordings",
-    net=TPAVIConfig(backbone="tf_efficientnet_lite0", channels=64, inner=32),
-    stream=StreamConfig(size=160, clips=6, frames=2),
+    net=TPAVIConfig(backbone="tf_efficientnet_lite0", channels=64, inner=32, finest=8),
+    stream=StreamConfig(size=320, clips=6, frames=2),
     sound_stream=StreamConfig(size=16, clips=10, frames=2),
-    feed=FeedConfig(size=160, clips=6, seconds=2, alignment="aligned", flip=0.5, jitter=0.15),
+    feed=FeedConfig(size=320, clips=6, seconds=2, alignment="aligned", flip=0.5, jitter=0.15),
     sound_feed=FeedConfig(size=32, clips=10, seconds=2, alignment="aligned"),
     sound=LoopConfig(steps=600, lr=2e-3, warm_up=50, precision="bf16"),
     joint=LoopConfig(steps=1400, lr=1.5e-3, precision="bf16"),

@@ -1,8 +1,7 @@
 """`python -m benchmarks.ablations --data URI --out DIR`: the ablations of paper 1 on a labelled set, in one table.
 
 Trains each recipe with each seed on the train split, all alike but for what the recipe says, chooses the threshold on
-val and scores the test split: M_J over the frames in which something seen sounds, with the clip's own sound, with near
-silence and with another clip's sound, always against the truth of the own sound. Run again, it goes on where it
+val and evaluates the test split as `avs evaluate` does, audio-control tests included. Run again, it goes on where it
 stopped; with `--only-table` it prints what is there.
 """
 
@@ -12,37 +11,46 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from avs_core import storage
-from avs_core.audio import Alignment, window_examples
-from avs_core.clip import AUDIO_RATE
+from avs_core.audio import Alignment
 from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet
 from avs_core.datasets.opening import open_dataset
 from avs_core.errors import ConfigError
-from avs_core.metrics import frame_ious
+from avs_core.evaluation.examine import evaluate_set
+from avs_core.evaluation.predict import Candidate, Predict, answering
 from avs_core.recipes import ABLATIONS, LIGHT, find_recipe
 from avs_core.tracking import NullRun
 from avs_core.training.composites import LightRecipe
-from avs_core.training.data import hush
 from avs_core.training.engine import Alone
-from avs_core.training.evaluation import THRESHOLDS, Predict, labelled_logits, truth
-from avs_core.training.held_out import HeldOut, predictor
+from avs_core.training.evaluation import THRESHOLDS, Tally, labelled_logits, truth
+from avs_core.training.held_out import HeldOut
 from avs_core.training.loop import load_weights
 from avs_core.training.materials import Materials
 from avs_core.training.network import Trainee
 from avs_core.training.recipe_job import RecipeJob
 from avs_core.training.train import train
 
-SOUNDS = ("own", "none", "wrong")
-GROUPS = ("all", "single", "multi", "silent-distractor")
+COLUMNS = {
+    "own sound": "miou_sounding_at",
+    "single": "subset.single.miou_sounding_at",
+    "multi": "subset.multi.miou_sounding_at",
+    "silent distractor": "subset.silent-distractor.miou_sounding_at",
+    "all frames": "miou_at",
+    "other sound loses": "swap.delta_foreign",
+    "silence loses": "swap.delta_silence",
+    "lit in silence": "negative.silence.area",
+    "pair switch": "pair_switch.passed",
+    "worst of pair": "pair_switch.worst_iou",
+}
+"""What the table shows of a run: heading → name in `Report.metrics`."""
 FIGURES = "figures.json"
 
 
@@ -76,16 +84,6 @@ class Remembered:
         return self._clips[ref, size, alignment]
 
 
-@dataclass(frozen=True)
-class FrameScore:
-    """IoU of one labelled test frame under one sound. `groups`: those of GROUPS that its clip belongs to."""
-
-    sound: str
-    groups: tuple[str, ...]
-    sounding: bool
-    iou: float
-
-
 def main() -> None:
     """Train what is missing, print the table, write it beside the runs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description="Ablations on composites.")
@@ -94,8 +92,8 @@ def main() -> None:
     files = [one.name for one in ABLATIONS if not one.pairs]
     parser.add_argument("--recipes", nargs="+", default=[LIGHT.name, *files])
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 … N - 1")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--size", type=int, default=128, help="side of the frames, pixels")
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--size", type=int, default=256, help="side of the frames, pixels")
     parser.add_argument("--audio", default="tpavi-light", help="bundle with the audio encoder; '' = train one first")
     parser.add_argument("--val-clips", type=int, default=40)
     parser.add_argument("--test-clips", type=int, default=200)
@@ -111,7 +109,7 @@ def main() -> None:
             for name in args.recipes:
                 run(name, seed, data, terms, args.out)
     found = collect(args.recipes, range(args.seeds), args.out)
-    Console(width=140).print(table(found))
+    Console(width=200).print(table(found))
     report = {"terms": vars(terms), "data": data.name, "data_version": data.version, "runs": found}
     (args.out / "ablations.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
@@ -124,11 +122,12 @@ def run(name: str, seed: int, data: LabelledSet, terms: Terms, out: Path) -> Non
     started = time.monotonic()
     trainee = trained(name, seed, data, terms, folder)
     seconds = time.monotonic() - started
-    val, test = (HeldOut(data, terms.size, "aligned", 5, clips) for clips in (terms.val_clips, terms.test_clips))
-    with torch.inference_mode():
-        threshold = best_threshold(trainee, val)
-        scores = list(score(predictor(trainee), test, threshold))
-    figures = summary(scores) | {"threshold": threshold, "train_seconds": round(seconds)}
+    predict = answering(trainee.net, trainee.audio_encoder, trainee.normalise, "cpu")
+    threshold = best_threshold(predict, HeldOut(data, terms.size, "aligned", 5, terms.val_clips))
+    candidate = Candidate(name, predict, terms.size, "aligned", 5, threshold)
+    report = evaluate_set(candidate, data, "test", limit=terms.test_clips)
+    figures = report.metrics() | {"threshold": threshold, "train_seconds": round(seconds)}
+    logging.getLogger(__name__).info("%s, seed %d: %s", name, seed, shown(figures))
     (folder / FIGURES).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
@@ -152,67 +151,19 @@ def trained(name: str, seed: int, data: LabelledSet, terms: Terms, folder: Path)
     return trainee.eval()
 
 
-def best_threshold(trainee: Trainee, val: HeldOut) -> float:
+@torch.inference_mode()
+def best_threshold(predict: Predict, val: HeldOut) -> float:
     """The threshold of the highest mIoU over all labelled frames of val, under the own sound."""
-    predict = predictor(trainee)
-    sums = dict.fromkeys(THRESHOLDS, 0.0)
+    tally = Tally()
     for clip in val.load("val"):
-        logits = labelled_logits(predict, clip, torch.from_numpy(clip.log_mel), val.window_s)
-        for threshold in THRESHOLDS:
-            sums[threshold] += float(frame_ious(logits - logit(threshold), truth(clip)).sum())
-    return max(THRESHOLDS, key=lambda threshold: sums[threshold])
+        tally.add(labelled_logits(predict, clip, torch.from_numpy(clip.log_mel), val.window_s), truth(clip))
+    best: float = max(THRESHOLDS, key=tally.miou)
+    return best
 
 
-def logit(probability: float) -> float:
-    """The logit of a probability."""
-    return float(torch.logit(torch.tensor(probability, dtype=torch.float64)))
-
-
-def score(predict: Predict, test: HeldOut, threshold: float) -> Iterator[FrameScore]:
-    """Every labelled frame of test under each sound. A clip's wrong sound is that of the clip before it."""
-    refs = test.refs("test")
-    before = test.data.load(refs[-1], test.size, test.alignment)
-    for number, ref in enumerate(refs):
-        clip = test.data.load(ref, test.size, test.alignment)
-        wanted = truth(clip)
-        for sound, log_mel in zip(SOUNDS, sounds(clip, before, number), strict=True):
-            logits = labelled_logits(predict, clip, log_mel, test.window_s) - logit(threshold)
-            for iou, mask in zip(frame_ious(logits, wanted).tolist(), wanted, strict=True):
-                yield FrameScore(sound, groups(ref), bool(mask.any()), iou)
-        before = clip
-
-
-def sounds(clip: LabelledClip, before: LabelledClip, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-mels of the clip's own sound, of near silence, and of the other clip's sound."""
-    seconds = len(clip.frames)
-    silence = hush(seconds * AUDIO_RATE, np.random.default_rng(number))
-    other = before.log_mel[np.resize(np.arange(len(before.log_mel)), seconds)]
-    return torch.from_numpy(clip.log_mel), window_examples(silence, seconds), torch.from_numpy(other)
-
-
-def groups(ref: ClipRef) -> tuple[str, ...]:
-    """Those of GROUPS that a clip belongs to."""
-    return tuple(group for group in GROUPS if group == "all" or group in ref.subsets)
-
-
-def summary(scores: Sequence[FrameScore]) -> dict[str, float]:
-    """Mean IoU by sound and group over sounding frames, over all frames, and how many there are."""
-    found: dict[str, float] = {}
-    for sound in SOUNDS:
-        heard = [one for one in scores if one.sound == sound]
-        for group in GROUPS:
-            ious = [one.iou for one in heard if one.sounding and group in one.groups]
-            found[f"{sound}/{group}"] = round(mean(ious), 4)
-            found[f"frames/{group}"] = len(ious)
-        found[f"{sound}/every-frame"] = round(mean(one.iou for one in heard), 4)
-    found["frames/every-frame"] = len(scores) / len(SOUNDS)
-    return found
-
-
-def mean(values: Iterable[float]) -> float:
-    """The mean; NaN of nothing."""
-    kept = list(values)
-    return statistics.fmean(kept) if kept else float("nan")
+def shown(figures: Mapping[str, float]) -> str:
+    """What the table will say of one run."""
+    return ", ".join(f"{heading} {figures[name]:.3f}" for heading, name in COLUMNS.items() if name in figures)
 
 
 def collect(recipes: Iterable[str], seeds: Iterable[int], out: Path) -> dict[str, dict[int, dict[str, float]]]:
@@ -227,18 +178,19 @@ def collect(recipes: Iterable[str], seeds: Iterable[int], out: Path) -> dict[str
 
 def table(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Table:
     """One row a recipe: mean over its seeds, ± standard deviation where there are several."""
-    columns = [f"own/{group}" for group in GROUPS] + ["own/every-frame", "none/all", "wrong/all", "train_seconds"]
-    shown = Table("recipe", "seeds", *columns)
-    for name, runs in sorted(found.items()):
-        cells = [spread([run[column] for run in runs.values()]) for column in columns]
-        shown.add_row(name.removeprefix(f"{LIGHT.name}-"), str(len(runs)), *cells)
-    return shown
+    rows = Table("recipe", "seeds", *COLUMNS)
+    for name, runs in found.items():
+        cells = [spread([run[column] for run in runs.values() if column in run]) for column in COLUMNS.values()]
+        rows.add_row(name.removeprefix(f"{LIGHT.name}-"), str(len(runs)), *cells)
+    return rows
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation."""
+    """Mean ± standard deviation; a dash for no value."""
+    if not values:
+        return "–"
     deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.4g}{deviation}"
+    return f"{statistics.fmean(values):.3f}{deviation}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """The `avs` command: gathers the verbs and turns errors into exit codes.
 
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 done, but some videos are dead letters · 130 interrupted.
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 done, but some videos are dead letters · 130 interrupted ·
+141 whoever read the output left.
 """
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from avs_core.errors import AvsError, UsageError
 if TYPE_CHECKING:
     from avs_core.pipelines.segment import SegmentResult
 
-DONE, FAILED, USAGE, DONE_WITH_DEAD, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, USAGE, DONE_WITH_DEAD, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
 
 ERRORS = Console(stderr=True)
 
@@ -94,7 +96,13 @@ def exit_code(result: "SegmentResult") -> int:
 
 def run() -> None:
     """The console script."""
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # as `head` does; what is still in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = UNREAD
+    sys.exit(code)
 
 
 def run_verb(name: str) -> None:

@@ -10,8 +10,6 @@ low response into a sounding pixel as well as a high one. A picture shows r of o
 highest (1) value: where the block tells positions apart, not by how much.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
@@ -27,26 +25,19 @@ from avs_core.models.tpavi import TPAVI
 
 @torch.inference_mode()
 def audio_responses(bundle: Bundle, clip: LabelledClip) -> dict[int, Float32[np.ndarray, "T h w"]]:
-    """r by stage (0 = stride 4), for the stages that hear through TPAVI; {} for a net that doesn't.
+    """r by stage (0 = the finest), for the stages that hear through TPAVI; {} for a net that doesn't.
 
     The clip's first `window_s` seconds, as the bundle sees them together.
     """
-    device = next(bundle.net.parameters()).device
-    found: dict[int, Float32[np.ndarray, "T h w"]] = {}
-    hooks = [
-        block.register_forward_pre_hook(_listener(int(stage), found))
+    device, window = next(bundle.net.parameters()).device, slice(bundle.config.window_s)
+    frames, log_mel = torch.from_numpy(clip.frames)[None, window], torch.from_numpy(clip.log_mel)[window]
+    levels = bundle.net.look(Normalisation(bundle.config.mean, bundle.config.std)(frames.to(device)))
+    audio = bundle.audio_encoder(log_mel.to(device))[None]
+    return {
+        int(stage): response(block, levels[int(stage)], audio)[0].float().cpu().numpy()
         for stage, block in bundle.net.tpavi.items()
         if isinstance(block, TPAVI)
-    ]
-    try:
-        window = slice(bundle.config.window_s)
-        frames, log_mel = torch.from_numpy(clip.frames)[window], torch.from_numpy(clip.log_mel)[window]
-        normalise = Normalisation(bundle.config.mean, bundle.config.std)
-        bundle.net(normalise(frames[None].to(device)), bundle.audio_encoder(log_mel.to(device))[None])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
+    }
 
 
 def response(
@@ -78,7 +69,7 @@ def attention_figure(bundle: Bundle, clip: LabelledClip) -> Figure | None:
         axis.set(xticks=[], yticks=[])
     axes[0, 0].set_ylabel("frame, truth", fontsize=9)
     for i, stage in enumerate(sorted(responses), 1):
-        axes[i, 0].set_ylabel(f"stage {stage + 1}, stride {4 * 2**stage}", fontsize=9)
+        axes[i, 0].set_ylabel(f"stage {stage + 1}, stride {bundle.config.tpavi.strides[stage]}", fontsize=9)
     figure.suptitle(f"{clip.ref.clip_id}: response to the sound, by frame from lowest to highest", fontsize=10)
     return figure
 
@@ -88,10 +79,3 @@ def _overlay(axis: Axes, values: Float32[np.ndarray, "h w"], height: int, width:
     low, high = float(values.min()), float(values.max())
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axis.imshow(values, cmap="inferno", alpha=0.7, vmin=low, vmax=high, interpolation="bilinear", extent=extent)
-
-
-def _listener(stage: int, found: dict[int, Float32[np.ndarray, "T h w"]]) -> Callable[..., None]:
-    def listen(block: TPAVI, inputs: tuple[Tensor, Tensor]) -> None:
-        found[stage] = response(block, *inputs)[0].float().cpu().numpy()
-
-    return listen

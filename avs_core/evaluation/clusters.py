@@ -53,8 +53,7 @@ def features(bundle: Bundle, clips: Iterable[LabelledClip], deaf: bool = False) 
         for first in range(0, len(clip.frames), window):
             at = slice(first, first + window)
             if deaf:
-                maps = net.backbone(frames[0, at])
-                level = torch.relu(net.neck[-1](maps[-1]))
+                level = torch.relu(net.look(frames[:, at])[-1][0])
             else:
                 level = net(frames[:, at], vectors[None, at]).visual[-1][0]
             seen.append(level.mean((2, 3)))

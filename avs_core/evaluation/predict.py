@@ -1,17 +1,19 @@
 """What is measured: something that answers frames and sound with logits."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from avs_core.audio import Alignment
 from avs_core.errors import ConfigError, NonFiniteOutput
 from avs_core.models.bundle import Bundle
 from avs_core.models.normalisation import Normalisation
+from avs_core.models.tpavi import Levels, TPAVINet
 
 Predict = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T 1 96 64"]], Float[Tensor, "1 T *K H W"]]
 """Logits of one window, on the CPU, from its frames and its log-mel examples; K where there are classes."""
@@ -52,12 +54,27 @@ class Candidate:
         return logits
 
 
-def bundle_candidate(bundle: Bundle, device: str = "auto", threshold: float | None = None) -> Candidate:
-    """A bundle under test; `device` "auto" takes a GPU where there is one. Moves the networks."""
-    config = bundle.config
+class Glances:
+    """Looks at pictures once: a clip is asked about under nine sounds, and what is seen does not depend on them."""
+
+    def __init__(self, net: TPAVINet) -> None:
+        self._net, self._seen = net, deque[tuple[Tensor, Levels]](maxlen=4)
+
+    def __call__(self, frames: UInt8[Tensor, "1 T H W 3"], normalise: Normalisation) -> Levels:
+        """The levels of these frames."""
+        for known, levels in self._seen:
+            if torch.equal(known, frames):
+                return levels
+        levels = self._net.look(normalise(frames))
+        self._seen.append((frames, levels))
+        return levels
+
+
+def answering(net: TPAVINet, audio_encoder: nn.Module, normalise: Normalisation, device: str = "auto") -> Predict:
+    """How two networks in eval mode answer; `device` "auto" takes a GPU where there is one. Moves the networks."""
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    net, audio_encoder = bundle.net.to(chosen), bundle.audio_encoder.to(chosen)
-    normalise = Normalisation(config.mean, config.std)
+    glances = Glances(net.to(chosen))
+    audio_encoder = audio_encoder.to(chosen)
 
     def predict(
         frames: UInt8[Tensor, "1 T H W 3"], log_mel: Float32[Tensor, "1 T 1 96 64"]
@@ -65,9 +82,16 @@ def bundle_candidate(bundle: Bundle, device: str = "auto", threshold: float | No
         # A GPU may round float32 products to 19 bits and choose algorithms by speed; figures must not depend on it.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             audio = audio_encoder(log_mel[0].to(chosen))[None]
-            logits: Tensor = net(normalise(frames.to(chosen)), audio).logits
+            logits: Tensor = net.listen(glances(frames.to(chosen), normalise), audio).logits
         return logits.cpu()
 
+    return predict
+
+
+def bundle_candidate(bundle: Bundle, device: str = "auto", threshold: float | None = None) -> Candidate:
+    """A bundle under test; `device` "auto" takes a GPU where there is one. Moves the networks."""
+    config = bundle.config
+    predict = answering(bundle.net, bundle.audio_encoder, Normalisation(config.mean, config.std), device)
     return Candidate(
         config.name,
         predict,

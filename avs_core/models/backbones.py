@@ -8,12 +8,22 @@ import re
 from typing import Any, Literal
 
 import timm
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 BackboneName = Literal["pvt_v2_b5", "resnet50", "tf_efficientnet_lite0"]
 
 STRIDES = (4, 8, 16, 32)
+"""Of the published models' maps."""
+
+Finest = Literal[4, 8]
+
+
+def strides_from(finest: Finest) -> tuple[int, int, int, int]:
+    """The strides of four maps, each twice the one before."""
+    return finest, 2 * finest, 4 * finest, 8 * finest
+
 
 # Stochastic depth of the published PVT-v2-b5; the others train without.
 _DROP_PATH: dict[BackboneName, float] = {"pvt_v2_b5": 0.1}
@@ -30,28 +40,35 @@ DEAD_WEIGHTS: dict[BackboneName, str] = {
 class Backbone(nn.Module):
     """A timm feature extractor with known strides.
 
-    `channels`: the channels of the four maps, finest first.
+    channels  of the four maps, finest first
+    strides   theirs, in pixels: STRIDES, or twice these for `finest` 8, where the map of stride 4 is left out and one
+              of stride 64 is added, which is the last one averaged over 2×2. So a net can look at pictures of twice
+              the size with the same work after the backbone.
     """
 
-    channels: tuple[int, int, int, int]
-
-    def __init__(self, name: BackboneName, pretrained: bool = False) -> None:
+    def __init__(self, name: BackboneName, pretrained: bool = False, finest: Finest = 4) -> None:
         super().__init__()
         options: dict[str, Any] = {"drop_path_rate": _DROP_PATH[name]} if name in _DROP_PATH else {}
+        self.strides = strides_from(finest)
+        made = [STRIDES.index(stride) - len(STRIDES) for stride in self.strides if stride in STRIDES]
         body: Any = timm.create_model(
-            name, pretrained=pretrained, features_only=True, out_indices=(-4, -3, -2, -1), **options
+            name, pretrained=pretrained, features_only=True, out_indices=tuple(made), **options
         )
-        self.channels = tuple(body.feature_info.channels())
+        channels: list[int] = body.feature_info.channels()
+        self._pooled = len(STRIDES) - len(made)
+        self.channels = (*channels, *channels[-1:] * self._pooled)
         self.body: nn.Module = body
 
     def forward(self, images: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor, "N _ _ _"], ...]:
-        """Four maps (N, channels[i], H / STRIDES[i], W / STRIDES[i]); H and W are multiples of 32."""
-        return tuple(self.body(images))
+        """Four maps (N, channels[i], H / strides[i], W / strides[i]); H and W are multiples of the last stride."""
+        maps = list(self.body(images))
+        maps += [F.avg_pool2d(maps[-1], 2) for _ in range(self._pooled)]
+        return tuple(maps)
 
 
-def build_backbone(name: BackboneName, pretrained: bool = False) -> Backbone:
+def build_backbone(name: BackboneName, pretrained: bool = False, finest: Finest = 4) -> Backbone:
     """The encoder called `name`; `pretrained` fetches timm's ImageNet weights over the network."""
-    return Backbone(name, pretrained)
+    return Backbone(name, pretrained, finest)
 
 
 def published_backbone_key(name: BackboneName, key: str) -> str:

@@ -60,7 +60,7 @@ _PUBLISHED_NAMES = (
 class BundleConfig(BaseModel):
     """Everything but the weights that decides what a bundle answers.
 
-    size        side of the square frames the net sees, in pixels
+    size        side of the square frames the net sees, in pixels: a multiple of the net's coarsest stride
     mean, std   per RGB channel, of values scaled to [0, 1]
     alignment   where the sound of second k is taken: see avs_core.audio.window_examples
     window_s    T: how many consecutive seconds the net sees together
@@ -75,7 +75,7 @@ class BundleConfig(BaseModel):
     arch: Literal["tpavi"] = "tpavi"
     tpavi: TPAVIConfig
     audio_encoder: AudioEncoderName
-    size: int = Field(default=224, ge=32, multiple_of=32)
+    size: int = Field(default=224, ge=32)
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     alignment: Alignment = "aligned"
@@ -92,6 +92,13 @@ class BundleConfig(BaseModel):
             raise ValueError(
                 f"the audio encoders give 128 numbers, tpavi.audio_channels is {self.tpavi.audio_channels}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _size_fits(self) -> "BundleConfig":
+        coarsest = self.tpavi.strides[-1]
+        if self.size % coarsest:
+            raise ValueError(f"size must be a multiple of the coarsest stride, {coarsest}, got {self.size}")
         return self
 
 

@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from avs_core.errors import ConfigError
-from avs_core.models.backbones import STRIDES, BackboneName, build_backbone
+from avs_core.models.backbones import STRIDES, BackboneName, Finest, build_backbone, strides_from
 
 ASPP_DILATIONS = (3, 6, 12, 18)
 HEAD_CHANNELS = 32
@@ -45,7 +45,8 @@ class TPAVIConfig(BaseModel):
 
     channels     C of the neck, the TPAVI blocks and the decoder
     inner        D of the TPAVI blocks
-    stages       which of the four maps (0 = stride 4) meet the audio; () = a net that cannot hear
+    stages       which of the four maps (0 = the finest) meet the audio; () = a net that cannot hear
+    finest       stride of the finest map, see Backbone; at 8 the logits are made at half the size and doubled
     fusion       how they meet it: TPAVI, or the addition that the paper compares it with
     audio_bias   whether the audio alignment has a bias (the AVSS checkpoints have none)
     classes      1 = one logit a pixel; K > 1 = semantic logits
@@ -59,6 +60,7 @@ class TPAVIConfig(BaseModel):
     audio_channels: int = Field(default=128, ge=1)
     stages: tuple[int, ...] = (0, 1, 2, 3)
     fusion: Literal["tpavi", "add"] = "tpavi"
+    finest: Finest = 4
     audio_bias: bool = True
     classes: int = Field(default=1, ge=1)
 
@@ -68,6 +70,11 @@ class TPAVIConfig(BaseModel):
         if list(stages) != sorted(set(stages) & set(range(len(STRIDES)))):
             raise ValueError(f"stages must be distinct, ascending and within 0..3, got {stages}")
         return stages
+
+    @property
+    def strides(self) -> tuple[int, int, int, int]:
+        """Of the four maps, in pixels."""
+        return strides_from(self.finest)
 
 
 class TPAVI(nn.Module):
@@ -176,13 +183,17 @@ class TPAVIOutput:
     """What the net says, and what its regularisation looks at.
 
     logits   (B, T, H, W) for one class, (B, T, K, H, W) for K
-    visual   relu(Z) of the four levels (B, T, C, H / s, W / s), s = 4, 8, 16, 32
+    visual   relu(Z) of the four levels (B, T, C, H / s, W / s), s = 4, 8, 16, 32, or twice these for `finest` 8
     audio    the aligned audio of the four levels, None where a level doesn't hear
     """
 
     logits: Float[Tensor, "B T *K H W"]
     visual: tuple[Float[Tensor, "B T C _ _"], ...]
     audio: tuple[Float[Tensor, "B T C"] | None, ...]
+
+
+Levels = tuple[Float[Tensor, "B T C _ _"], ...]
+"""Four maps of the neck, finest first."""
 
 
 class TPAVINet(nn.Module):
@@ -193,7 +204,7 @@ class TPAVINet(nn.Module):
         super().__init__()
         C = config.channels
         self.config = config
-        self.backbone = build_backbone(config.backbone, pretrained)
+        self.backbone = build_backbone(config.backbone, pretrained, config.finest)
         self.neck = nn.ModuleList(ASPP(channels, C) for channels in self.backbone.channels)
         self.tpavi = nn.ModuleDict({str(i): _fusion(config) for i in config.stages})
         coarsest = len(STRIDES) - 1
@@ -207,19 +218,30 @@ class TPAVINet(nn.Module):
         )
 
     def forward(self, frames: Float[Tensor, "B T 3 H W"], audio: Float[Tensor, "B T A"]) -> TPAVIOutput:
-        """`frames` are normalised RGB, `audio` one embedding a frame.
+        """`frames` are normalised RGB, `audio` one embedding a frame. Raises ConfigError, see `look`."""
+        return self.listen(self.look(frames), audio)
 
-        Raises ConfigError when H or W is not a multiple of 32.
+    def look(self, frames: Float[Tensor, "B T 3 H W"]) -> Levels:
+        """The four levels of the neck, which no sound has reached: one look serves several sounds.
+
+        Raises ConfigError when H or W is not a multiple of the coarsest stride (32, or 64 for `finest` 8).
         """
         B, _, _, H, W = frames.shape
-        if H % STRIDES[-1] or W % STRIDES[-1]:
-            raise ConfigError(f"frames must be multiples of {STRIDES[-1]} pixels high and wide, got {H}×{W}: resize")
+        coarsest = self.config.strides[-1]
+        if H % coarsest or W % coarsest:
+            raise ConfigError(f"frames must be multiples of {coarsest} pixels high and wide, got {H}×{W}: resize")
         maps = self.backbone(rearrange(frames, "B T c H W -> (B T) c H W"))
-        levels = [rearrange(neck(x), "(B T) C H W -> B T C H W", B=B) for neck, x in zip(self.neck, maps, strict=True)]
+        return tuple(
+            rearrange(neck(x), "(B T) C H W -> B T C H W", B=B) for neck, x in zip(self.neck, maps, strict=True)
+        )
+
+    def listen(self, seen: Levels, audio: Float[Tensor, "B T A"]) -> TPAVIOutput:
+        """What these levels answer to one embedding a frame."""
+        levels = list(seen)
         heard: list[Tensor | None] = [None] * len(levels)
         for stage, block in self.tpavi.items():
             levels[int(stage)], heard[int(stage)] = block(levels[int(stage)], audio)
-        logits = rearrange(self._decode(levels), "(B T) K H W -> B T K H W", B=B)
+        logits = rearrange(self._decode(levels), "(B T) K H W -> B T K H W", B=len(audio))
         return TPAVIOutput(
             logits=logits.squeeze(2) if self.config.classes == 1 else logits,
             visual=tuple(F.relu(Z) for Z in levels),
@@ -233,6 +255,8 @@ class TPAVINet(nn.Module):
         for block, skip in zip(self.decoder[-2::-1], fine_to_coarse[-2::-1], strict=True):
             x = block(x, skip)
         logits: Tensor = self.head(x)
+        if self.config.finest != STRIDES[0]:
+            logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
         return logits
 
 

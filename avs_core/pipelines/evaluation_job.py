@@ -15,7 +15,7 @@ from avs_core.models.bundle import load_bundle
 from avs_core.pipelines.evaluate import evaluate_model
 from avs_core.pipelines.evaluate_config import EvaluateConfig
 from avs_core.pipelines.provenance import provenance
-from avs_core.tracking import NullRun, Tracker, resolve_model, start_run
+from avs_core.tracking import NullRun, Tracker, finishing, resolve_model, start_run
 
 LOG = logging.getLogger(__name__)
 
@@ -76,15 +76,7 @@ def _tracked(name: str, about: dict[str, Any], config: EvaluateConfig) -> Iterat
     if not config.tracking:
         yield NullRun()
         return
-    tracker = start_run(config.experiment, name, config.out, config.tracking_uri)
-    try:
+    with finishing(start_run(config.experiment, name, config.out, config.tracking_uri)) as tracker:
         tracker.set_tags(provenance())
         tracker.log_params({**about, "evaluate": config.model_dump(mode="json")})
         yield tracker
-    except KeyboardInterrupt:
-        tracker.finish("KILLED")
-        raise
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    tracker.finish("FINISHED")

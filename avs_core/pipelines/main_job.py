@@ -22,7 +22,7 @@ from avs_core.pipelines.provenance import provenance
 from avs_core.pipelines.segment import SegmentResult, check_dead_share, frame_size, run_record, segment
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.report.page import ReportFacts, VideoSection, join, read_rows, write_page
-from avs_core.tracking import NullRun, Tracker, fetch_model, resolve_model, start_run
+from avs_core.tracking import NullRun, Tracker, fetch_model, finishing, resolve_model, start_run
 
 LOG = logging.getLogger(__name__)
 
@@ -77,19 +77,11 @@ def _tracked(
     if not job.tracking:
         yield NullRun()
         return
-    tracker = start_run(job.experiment, f"segment {record.model}", out, job.tracking_uri)
-    try:
+    with finishing(start_run(job.experiment, f"segment {record.model}", out, job.tracking_uri)) as tracker:
         tracker.set_tags(provenance())
         tracker.log_params({"segment": config.model_dump(mode="json"), "run_key": run_key(record), "inputs": inputs})
         tracker.log_params({"record": record.model_dump(mode="json")})
         yield tracker
-    except KeyboardInterrupt:
-        tracker.finish("KILLED")
-        raise
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    tracker.finish("FINISHED")
 
 
 def _page(

@@ -11,7 +11,7 @@ from typing import Any
 from avs_core.errors import ConfigError, StorageError
 from avs_core.pipelines.provenance import provenance
 from avs_core.pipelines.train_config import TrainConfig
-from avs_core.tracking import NullRun, Tracker, register_bundle, start_run
+from avs_core.tracking import NullRun, Tracker, finishing, register_bundle, start_run
 from avs_core.training.engine import Engine
 from avs_core.training.job import TrainingJob
 from avs_core.training.loop import LoopConfig
@@ -61,19 +61,11 @@ def _told(phase: Phase, engine: Engine) -> Iterator[tuple[Tracker, Path]]:
             yield NullRun(), Path(scratch)
             return
         name = f"{phase.about.get('recipe', 'train')}/{job.name}"
-        tracker = start_run(config.experiment, name, phase.store, config.tracking_uri)
-        try:
+        with finishing(start_run(config.experiment, name, phase.store, config.tracking_uri)) as tracker:
             tracker.set_tags(provenance())
             tracker.log_params({**phase.about, "loop": phase.loop.model_dump(mode="json"), "world": engine.world})
             tracker.log_params({"config": config.model_dump(mode="json"), "device": str(engine.device)})
             yield tracker, Path(scratch)
-        except KeyboardInterrupt:
-            tracker.finish("KILLED")
-            raise
-        except BaseException:
-            tracker.finish("FAILED")
-            raise
-        tracker.finish("FINISHED")
 
 
 def _register(phase: Phase, trained: Trained, tracker: Tracker) -> None:

@@ -62,7 +62,7 @@ class LightRecipe:
     audio_encoder: AudioEncoderName = "audio_cnn"
     hearing: float = 4.0
     pairs: bool = False
-    bundle_size: int = 192
+    bundle_size: int = 320
     window_s: int = 5
     val_clips: int = 30
     test_clips: int = 100

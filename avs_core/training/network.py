@@ -14,7 +14,7 @@ RARE = -4.0
 """Logit of a category before anything is heard: about one in 60."""
 
 VIEWED = 2
-"""The level of the neck that `viewer` reads: its cells are GRID pixels wide."""
+"""The level of the neck that `viewer` reads: its cells are GRID pixels wide, or 2 · GRID for `finest` 8."""
 
 Part = Literal["backbone", "audio_encoder"]
 
@@ -57,12 +57,9 @@ class Trainee(nn.Module):
         self.net, self.audio_encoder, self.normalise = net, audio_encoder, normalise
         self.namer = None if categories is None else new_namer(net.config.audio_channels, categories)
         self.viewer = None if categories is None else nn.Conv2d(net.config.channels, categories + 1, 1)
-        self._seen: list[Tensor] = []
         # PyTorch 2.11 on CPUs: the bfloat16 weight gradient of a dilated convolution of 24 channels-last maps is NaN.
         for level in net.neck:
             level.register_forward_pre_hook(lambda _module, inputs: tuple(x.contiguous() for x in inputs))
-        if self.viewer is not None:
-            net.neck[VIEWED].register_forward_hook(lambda _module, _input, level: self._seen.append(level))
         self.frozen = frozen
         self._frozen().requires_grad_(False)
 
@@ -71,11 +68,12 @@ class Trainee(nn.Module):
         audio = embed(self.audio_encoder, log_mel)
         if frames is None:
             return Answer(None, None if self.namer is None else self.namer(audio))
-        masks = self.net(self.normalise(frames), audio)
+        levels = self.net.look(self.normalise(frames))
+        masks = self.net.listen(levels, audio)
         if self.namer is None or self.viewer is None:
             return Answer(masks)
-        shown = rearrange(self.viewer(self._seen.pop()), "(B T) K h w -> B T K h w", B=len(frames))
-        return Answer(masks, self.namer(audio), shown)
+        cells = self.viewer(levels[VIEWED].flatten(0, 1))
+        return Answer(masks, self.namer(audio), rearrange(cells, "(B T) K h w -> B T K h w", B=len(frames)))
 
     def train(self, mode: bool = True) -> "Trainee":
         """What is frozen stays in eval mode."""

@@ -14,7 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from avs_core.errors import ConfigError
@@ -121,8 +121,7 @@ class LightObjective:
         if answer.named is not None and batch.heard is not None:
             terms["naming"] = self.naming * naming_loss(answer.named.float(), batch)
         if answer.shown is not None and batch.things is not None:
-            seen = F.cross_entropy(answer.shown.float().flatten(0, 1), batch.things.flatten(0, 1))
-            terms["viewing"] = self.viewing * seen
+            terms["viewing"] = self.viewing * viewing_loss(answer.shown.float(), batch.things)
         if self.agreement is not None:
             terms["avm"] = self.agreement(masks)
         return terms
@@ -153,6 +152,12 @@ def naming_loss(named: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, ""
     if batch.heard is None:
         raise ConfigError("the audio encoder learns from what is heard, and this data set does not say: use composites")
     return F.binary_cross_entropy_with_logits(named, batch.heard.float(), reduction="none").sum(-1).mean()
+
+
+def viewing_loss(shown: Float[Tensor, "B T K1 h w"], things: Int64[Tensor, "B T y x"]) -> Float[Tensor, ""]:
+    """Cross entropy of what is seen; where the truth has finer cells the logits are interpolated."""
+    logits = F.interpolate(shown.flatten(0, 1), things.shape[-2:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(logits, things.flatten(0, 1))
 
 
 def soft_dice(logits: Float[Tensor, "*N H W"], target: Float[Tensor, "*N H W"]) -> Float[Tensor, ""]:

@@ -7,6 +7,7 @@ import torch
 from avs_core.errors import ConfigError, NonFiniteOutput
 from avs_core.evaluation.predict import Candidate, bundle_candidate, sounding_logits
 from avs_core.models.bundle import load_bundle
+from avs_core.models.tpavi import Levels
 from tests.evaluation.worlds import eye
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
@@ -34,6 +35,23 @@ def test_a_bundle_answers_what_its_nets_answer_in_its_own_windows() -> None:
     with torch.inference_mode():
         wanted = bundle.net(frames[None], bundle.audio_encoder(LOG_MEL)[None]).logits[0]
     torch.testing.assert_close(logits, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_pictures_are_looked_at_once_for_all_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = load_bundle("tpavi-light")
+    candidate, looks, look = bundle_candidate(bundle, "cpu"), list[int](), bundle.net.look
+
+    def counted(frames: torch.Tensor) -> Levels:
+        looks.append(frames.shape[1])
+        return look(frames)
+
+    monkeypatch.setattr(bundle.net, "look", counted)
+    side = bundle.config.tpavi.strides[-1]
+    clips = [np.full((8, side, side, 3), grey, np.uint8) for grey in (0, 90)]
+    sounds = [torch.randn(8, 1, 96, 64, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    answers = [[candidate.logits(clip, sound) for sound in sounds] for clip in clips]
+    assert looks == [5, 3, 5, 3]
+    assert all(not torch.equal(answers[i][0], answers[j][k]) for i, j, k in ((0, 0, 1), (0, 1, 0), (1, 1, 2)))
 
 
 def test_logits_that_are_no_numbers_stop_the_evaluation() -> None:

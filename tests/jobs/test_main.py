@@ -1,6 +1,9 @@
 """The command line: what it refuses, what it answers, and with which exit code. Nothing here starts Ray."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
-from jobs.main import DONE, DONE_WITH_DEAD, FAILED, INTERRUPTED, USAGE, exit_code, main
+from jobs.main import DONE, DONE_WITH_DEAD, FAILED, INTERRUPTED, UNREAD, USAGE, exit_code, main
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,15 @@ def test_the_card_of_the_built_in_model_is_printed(capsys: pytest.CaptureFixture
     assert "can't do" in capsys.readouterr().out
     assert main(["models", "list"]) == DONE
     assert "tpavi-light" in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_is_no_fault() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", "from jobs.main import run; run()", "models", "info"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (UNREAD, "")
 
 
 def test_flags_may_stand_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:

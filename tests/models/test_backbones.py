@@ -25,6 +25,21 @@ def test_four_maps_at_the_known_strides(name: BackboneName) -> None:
     assert [tuple(x.shape) for x in maps] == expected
 
 
+@pytest.mark.parametrize("name", CHANNELS)
+def test_from_stride_8_on_the_last_map_is_averaged(name: BackboneName) -> None:
+    torch.manual_seed(0)
+    four, eight = build_backbone(name).eval(), build_backbone(name, finest=8).eval()
+    eight.body.load_state_dict(four.body.state_dict())
+    image = torch.randn(1, 3, 64, 128)
+    with torch.inference_mode():
+        wanted, found = four(image), eight(image)
+    assert eight.channels == (*CHANNELS[name][1:], CHANNELS[name][-1])
+    for ours, theirs in zip(found[:3], wanted[1:], strict=True):
+        torch.testing.assert_close(ours, theirs)
+    cells = found[2].unflatten(3, (2, 2)).unflatten(2, (1, 2))
+    torch.testing.assert_close(found[3], cells.mean((3, 5)))
+
+
 @pytest.mark.parametrize(("name", "short"), [("pvt_v2_b5", "ms3_pvt"), ("resnet50", "ms3_resnet")])
 def test_published_names_are_one_to_one_and_complete(name: BackboneName, short: str) -> None:
     ours = [published_backbone_key(name, key) for key in build_backbone(name).body.state_dict()]

@@ -146,6 +146,13 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
         BundleConfig.model_validate(CONFIG.model_dump() | wrong)
 
 
+def test_the_size_is_of_whole_cells_of_the_coarsest_map() -> None:
+    coarse = CONFIG.model_dump() | {"tpavi": CONFIG.tpavi.model_dump() | {"finest": 8}}
+    assert BundleConfig.model_validate(coarse | {"size": 320}).size == 320
+    with pytest.raises(ValidationError, match="multiple of the coarsest stride, 64, got 96"):
+        BundleConfig.model_validate(coarse | {"size": 96})
+
+
 @pytest.fixture(scope="module")
 def resnet() -> dict[str, Tensor]:
     return state_dict("ms3_resnet_keys.json")

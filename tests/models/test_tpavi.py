@@ -117,6 +117,26 @@ def test_other_sizes_are_refused(light: TPAVINet, size: tuple[int, int]) -> None
         light(torch.zeros(1, 1, 3, *size), torch.zeros(1, 1, 128))
 
 
+def test_a_net_may_begin_at_stride_8() -> None:
+    torch.manual_seed(0)
+    net = TPAVINet(TPAVIConfig(backbone="tf_efficientnet_lite0", channels=16, inner=8, finest=8)).eval()
+    with torch.inference_mode():
+        output = net(normal("frames", (1, 2, 3, 64, 128)), uniform("audio", (1, 2, 128)))
+    assert output.logits.shape == (1, 2, 64, 128)
+    assert [Z.shape[-2:] for Z in output.visual] == [(8, 16), (4, 8), (2, 4), (1, 2)]
+    with pytest.raises(ConfigError, match="multiples of 64"):
+        net(torch.zeros(1, 1, 3, 96, 64), torch.zeros(1, 1, 128))
+
+
+def test_one_look_serves_several_sounds(light: TPAVINet) -> None:
+    frames = normal("frames", (1, 2, 3, 64, 64))
+    with torch.inference_mode():
+        seen = light.look(frames)
+        for name in ("audio", "other"):
+            audio = uniform(name, (1, 2, 128))
+            assert torch.equal(light.listen(seen, audio).logits, light(frames, audio).logits)
+
+
 def test_stages_classes_and_bias_are_settings() -> None:
     config = TPAVIConfig(
         backbone="tf_efficientnet_lite0", channels=16, inner=8, stages=(1, 3), classes=7, audio_bias=False
