@@ -36,10 +36,10 @@ def small(recipe: LightRecipe) -> LightRecipe:
     return replace(
         recipe,
         net=recipe.net.model_copy(update=TINY),
-        stream=replace(recipe.stream, size=32, clips=2),
+        stream=replace(recipe.stream, size=64, clips=2),
         sound_stream=replace(recipe.sound_stream, clips=2),
-        feed=replace(recipe.feed, size=32, clips=2),
-        bundle_size=32,
+        feed=replace(recipe.feed, size=64, clips=2),
+        bundle_size=64,
     )
 
 
@@ -178,7 +178,7 @@ def test_without_audio_the_answer_is_the_same_under_any_sound(tiny_sources: Sour
             if hasattr(block, "bn"):
                 torch.nn.init.ones_(block.bn.weight)
         torch.manual_seed(0)
-        frames = torch.randint(0, 255, (1, 2, 32, 32, 3), dtype=torch.uint8)
+        frames = torch.randint(0, 255, (1, 2, 64, 64, 3), dtype=torch.uint8)
         with torch.inference_mode():
             said = [trainee(frames, 3 * torch.randn(1, 2, 1, 96, 64)).masks.logits for _ in range(2)]
         answers[name] = torch.equal(*said)

@@ -3,9 +3,10 @@
 Batch i depends on the seed and on i alone, so a resumed run sees what an undisturbed one would have seen.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -70,22 +71,43 @@ class StreamConfig:
     seed: int = 0
 
 
-class CompositeBatches(Dataset[Batch]):
+class OnTheFly(Dataset[Batch]):
     """Batch number → this process's share of it. The composer is made in the process that uses it."""
 
     def __init__(
         self, sources: Sources, split: Split, config: StreamConfig, length: int, rank: int = 0, world: int = 1
     ) -> None:
+        """Raises ConfigError for more processes than clips."""
         self.sources, self.split, self.config, self._length = sources, split, config, length
         self._own = shared_clips(config.clips, rank, world)
-        self._composer: Composer | None = None
 
     def __len__(self) -> int:
         return self._length
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "composer"}
+
+    @cached_property
+    def composer(self) -> Composer:
+        """With its decoded sources, which don't travel to other processes."""
+        return Composer(self.sources, self.split, self.composing)
+
+    @property
+    def composing(self) -> ComposerConfig:
+        """Of the composer."""
+        return ComposerConfig(size=self.config.size, seconds=self.config.frames)
+
+    def first(self, number: int) -> int:
+        """The seed of a batch's first clip."""
+        return (self.config.seed * self._length + number) * self.config.clips
+
+
+class CompositeBatches(OnTheFly):
+    """Composites with their own sound; in some it is replaced by near silence or by a foreign one."""
+
     def __getitem__(self, number: int) -> Batch:
         clips, rng = self.config.clips, np.random.default_rng([self.config.seed, number])
-        first = (self.config.seed * self._length + number) * clips
+        first = self.first(number)
         # The draws of the other processes' clips are made too, so that all agree on what comes next.
         draws = [self._draw(rng) for _ in range(clips)]
         batch = stack([self._clip(first + i, *draws[i]) for i in self._own])
@@ -97,17 +119,14 @@ class CompositeBatches(Dataset[Batch]):
         return draw, hush(self.config.frames * AUDIO_RATE, rng) if draw < self.config.hushed else None
 
     def _clip(self, seed: int, draw: float, silence: Float32[np.ndarray, " n"] | None) -> Batch:
-        if self._composer is None:
-            config = ComposerConfig(size=self.config.size, seconds=self.config.frames)
-            self._composer = Composer(self.sources, self.split, config)
-        composite = self._composer.compose(seed)
+        composite = self.composer.compose(seed)
         waveform, heard, masks = composite.waveform, heard_categories(composite), composite.masks
         if silence is not None:
             waveform, heard, masks = silence, set(), np.zeros_like(masks)
         elif draw < self.config.hushed + self.config.foreign:
-            scene = foreign_scene(self._composer, composite)
+            scene = foreign_scene(self.composer, composite)
             if scene is not None:
-                waveform, heard = heard_scene(self._composer, scene)
+                waveform, heard = heard_scene(self.composer, scene)
                 masks = np.zeros_like(masks)
         categories = self.sources.categories
         return Batch(
@@ -116,32 +135,24 @@ class CompositeBatches(Dataset[Batch]):
             masks=torch.from_numpy(masks)[None],
             labelled=torch.ones(1, self.config.frames, dtype=torch.bool),
             heard=heard_labels(heard, self.config.frames, categories)[None],
-            things=thing_labels(composite, categories)[None],
+            things=thing_labels(composite.objects, composite.masks.shape, categories)[None],
         )
 
 
-class SoundBatches(Dataset[Batch]):
-    """Batch number → the sound of composites without their pictures (1×1): for the audio encoder alone."""
+class SoundBatches(OnTheFly):
+    """The sound of composites without their pictures (1×1): for the audio encoder alone."""
 
-    def __init__(
-        self, sources: Sources, split: Split, config: StreamConfig, length: int, rank: int = 0, world: int = 1
-    ) -> None:
-        self.sources, self.split, self.config, self._length = sources, split, config, length
-        self._own = shared_clips(config.clips, rank, world)
-        self._composer: Composer | None = None
-
-    def __len__(self) -> int:
-        return self._length
+    @property
+    def composing(self) -> ComposerConfig:
+        """No picture is drawn."""
+        return ComposerConfig(size=GRID, seconds=self.config.frames)
 
     def __getitem__(self, number: int) -> Batch:
-        if self._composer is None:
-            self._composer = Composer(self.sources, self.split, ComposerConfig(size=GRID, seconds=self.config.frames))
-        first = (self.config.seed * self._length + number) * self.config.clips
-        return stack([self._clip(self._composer, first + i) for i in self._own])
+        return stack([self._clip(self.first(number) + i) for i in self._own])
 
-    def _clip(self, composer: Composer, seed: int) -> Batch:
+    def _clip(self, seed: int) -> Batch:
         seconds, categories = self.config.frames, self.sources.categories
-        waveform, heard = heard_scene(composer, composer.plan(seed))
+        waveform, heard = heard_scene(self.composer, self.composer.plan(seed))
         return Batch(
             frames=torch.zeros(1, seconds, 1, 1, 3, dtype=torch.uint8),
             log_mel=window_examples(waveform, seconds)[None],
@@ -194,11 +205,28 @@ def heard_labels(heard: set[tuple[str, int]], seconds: int, categories: Sequence
     return labels
 
 
-def thing_labels(composite: Composite, categories: Sequence[str]) -> Int64[Tensor, "T h w"]:
-    """The category at the middle of each cell; len(categories) where there is none."""
+@runtime_checkable
+class Thing(Protocol):
+    """Something in a picture."""
+
+    @property
+    def category(self) -> str:
+        """Its name."""
+
+    @property
+    def visible(self) -> Bool[np.ndarray, "T H W"]:
+        """Its pixels."""
+
+
+def thing_labels(things: Iterable[Thing], shape: tuple[int, ...], categories: Sequence[str]) -> Int64[Tensor, "T h w"]:
+    """The category at the middle of each cell of GRID pixels, the last thing in front; len(categories) for none.
+
+    shape  T, H, W of the pictures
+    """
     middle = slice(GRID // 2, None, GRID)
-    labels = torch.full(composite.masks[:, middle, middle].shape, len(categories))
-    for one in composite.objects:
+    seconds, *sides = shape
+    labels = torch.full((seconds, *(len(range(side)[middle]) for side in sides)), len(categories))
+    for one in things:
         labels[torch.from_numpy(one.visible[:, middle, middle])] = categories.index(one.category)
     return labels
 

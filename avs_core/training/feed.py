@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from avs_core.audio import Alignment
 from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet
 from avs_core.errors import TrainingError
-from avs_core.training.data import GRID, Batch, heard_labels, shared_clips, stack
+from avs_core.training.data import Batch, heard_labels, shared_clips, stack, thing_labels
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def clip_batch(clip: LabelledClip, categories: Sequence[str]) -> Batch:
     if clip.instances:
         pairs = {(one.category, int(t)) for one in clip.instances for t in np.flatnonzero(one.sounding)}
         heard = heard_labels(pairs, len(clip.frames), categories)[None]
-        things = _things(clip, categories)[None]
+        things = thing_labels(clip.instances, clip.masks.shape, categories)[None]
     return Batch(
         frames=torch.from_numpy(clip.frames)[None],
         log_mel=torch.from_numpy(clip.log_mel)[None],
@@ -101,15 +101,6 @@ def clip_batch(clip: LabelledClip, categories: Sequence[str]) -> Batch:
         heard=heard,
         things=things,
     )
-
-
-def _things(clip: LabelledClip, categories: Sequence[str]) -> Int64[Tensor, "T h w"]:
-    """The category at the middle of each cell of GRID pixels; len(categories) where there is none."""
-    middle = slice(GRID // 2, None, GRID)
-    labels = torch.full(clip.masks[:, middle, middle].shape, len(categories))
-    for one in clip.instances:
-        labels[torch.from_numpy(one.visible[:, middle, middle])] = categories.index(one.category)
-    return labels
 
 
 def window(batch: Batch, start: int, seconds: int) -> Batch:

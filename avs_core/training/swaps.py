@@ -4,25 +4,24 @@ Most composites show one thing that sounds among things that could, so a net tha
 without listening. Here every picture comes twice in a batch with different masks, and the difference is in the sound.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32
-from torch.utils.data import Dataset
 
 from avs_core.audio import window_examples
-from avs_core.datasets.composites import Composer, ComposerConfig, Composite, ObjectRecord
+from avs_core.datasets.composites import ComposerConfig, Composite, ObjectRecord
 from avs_core.datasets.scenes import Voice
-from avs_core.datasets.sources import Sources, Split
 from avs_core.training.data import (
     Batch,
-    StreamConfig,
+    OnTheFly,
     apart,
     foreign_scene,
     heard_categories,
     heard_labels,
     heard_scene,
     hush,
-    shared_clips,
     stack,
     thing_labels,
 )
@@ -40,7 +39,7 @@ Sound = tuple[Float32[np.ndarray, " n"], set[tuple[str, int]], Bool[np.ndarray, 
 """A waveform, the (category, second) heard in it, and the pixels that it lights."""
 
 
-class SwapBatches(Dataset[Batch]):
+class SwapBatches(OnTheFly):
     """Batch number → this process's share of it: `config.clips` pictures with their sounds, then again with others.
 
     The other sound is that of a thing in the picture that is silent under the own one; in a share `hushed` it is near
@@ -48,43 +47,33 @@ class SwapBatches(Dataset[Batch]):
     sound. These two light nothing.
     """
 
-    def __init__(
-        self, sources: Sources, split: Split, config: StreamConfig, length: int, rank: int = 0, world: int = 1
-    ) -> None:
-        """Raises ConfigError for more processes than clips."""
-        self.sources, self.split, self.config, self._length = sources, split, config, length
-        self._own = shared_clips(config.clips, rank, world)
-        self._composer: Composer | None = None
-
-    def __len__(self) -> int:
-        return self._length
+    @property
+    def composing(self) -> ComposerConfig:
+        """Nearly all pictures hold silent things, nearly all clips sound."""
+        return replace(super().composing, distractor_share=CROWDED, silent_share=SILENT)
 
     def __getitem__(self, number: int) -> Batch:
-        first = _APART + (self.config.seed * self._length + number) * self.config.clips
+        first = _APART + self.first(number)
         pairs = [self._pair(first + i) for i in self._own]
         batch = stack([own for own, _ in pairs] + [other for _, other in pairs])
         return apart(batch) if self.config.apart and number % 2 else batch
 
     def _pair(self, seed: int) -> tuple[Batch, Batch]:
-        if self._composer is None:
-            size, seconds = self.config.size, self.config.frames
-            config = ComposerConfig(size=size, seconds=seconds, distractor_share=CROWDED, silent_share=SILENT)
-            self._composer = Composer(self.sources, self.split, config)
-        clip = self._composer.compose(seed)
+        clip = self.composer.compose(seed)
         own = self._batch(clip, (clip.waveform, heard_categories(clip), clip.masks))
-        return own, self._batch(clip, self._other(self._composer, clip, np.random.default_rng([seed, 1])))
+        return own, self._batch(clip, self._other(clip, np.random.default_rng([seed, 1])))
 
-    def _other(self, composer: Composer, clip: Composite, rng: np.random.Generator) -> Sound:
+    def _other(self, clip: Composite, rng: np.random.Generator) -> Sound:
         draw, silent = rng.random(), self._silent(clip)
         dark = np.zeros_like(clip.masks)
         if draw < self.config.hushed:
             return hush(len(clip.waveform), rng), set(), dark
         if silent and draw >= self.config.hushed + self.config.foreign:
-            return self._voiced(composer, silent[int(rng.integers(len(silent)))], rng)
-        scene = foreign_scene(composer, clip)
+            return self._voiced(silent[int(rng.integers(len(silent)))], rng)
+        scene = foreign_scene(self.composer, clip)
         if scene is None:
             return hush(len(clip.waveform), rng), set(), dark
-        return *heard_scene(composer, scene), dark
+        return *heard_scene(self.composer, scene), dark
 
     def _silent(self, clip: Composite) -> list[ObjectRecord]:
         """What is well seen, says nothing, and could."""
@@ -97,7 +86,7 @@ class SwapBatches(Dataset[Batch]):
             and self.sources.sounds(self.split, one.category)
         ]
 
-    def _voiced(self, composer: Composer, one: ObjectRecord, rng: np.random.Generator) -> Sound:
+    def _voiced(self, one: ObjectRecord, rng: np.random.Generator) -> Sound:
         """One of the object's recordings, all the time."""
         seconds = self.config.frames
         refs = self.sources.sounds(self.split, one.category)
@@ -110,7 +99,7 @@ class SwapBatches(Dataset[Batch]):
             speed=float(np.exp(rng.normal(0.0, _SPEED))),
             gain=1.0,
         )
-        waveform, sounding = composer.voice(voice, rng)
+        waveform, sounding = self.composer.voice(voice, rng)
         heard = {(one.category, int(second)) for second in np.flatnonzero(sounding)}
         return waveform, heard, one.visible & sounding[:, None, None]
 
@@ -124,5 +113,5 @@ class SwapBatches(Dataset[Batch]):
             masks=torch.from_numpy(masks)[None],
             labelled=torch.ones(1, seconds, dtype=torch.bool),
             heard=heard_labels(heard, seconds, categories)[None],
-            things=thing_labels(clip, categories)[None],
+            things=thing_labels(clip.objects, clip.masks.shape, categories)[None],
         )

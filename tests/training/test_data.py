@@ -105,7 +105,7 @@ def test_sound_batches_hear_what_composites_hear(tiny_sources: Sources) -> None:
 
 def test_things_are_what_is_seen_in_the_middle_of_a_cell(tiny_sources: Sources) -> None:
     clip, categories = composed(tiny_sources, 3), tiny_sources.categories
-    labels = thing_labels(clip, categories)
+    labels = thing_labels(clip.objects, clip.masks.shape, categories)
     assert labels.shape == (2, 64 // GRID, 64 // GRID)
     for t in range(2):
         for row in range(labels.shape[1]):

@@ -1,0 +1,52 @@
+"""The ablations' script: trains, measures, goes on where it stopped, and says it in a table."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from avs_core.datasets.composed import ComposedSet
+from avs_core.datasets.sources import Sources
+from avs_core.errors import ConfigError
+from benchmarks.ablations import COLUMNS, FIGURES, Remembered, Terms, collect, run, spread, table
+
+TERMS = Terms(steps=2, size=64, audio="tpavi-light", val_clips=1, test_clips=2)
+NAME = "composites-light-stage-3"
+
+
+@pytest.fixture
+def data(tiny_sources: Sources) -> Remembered:
+    return Remembered(ComposedSet(tiny_sources, {"train": 4, "val": 1, "test": 2}, seconds=2))
+
+
+def test_a_run_leaves_its_figures_and_is_not_made_twice(data: Remembered, tmp_path: Path) -> None:
+    run(NAME, 1, data, TERMS, tmp_path)
+    path = tmp_path / NAME / "seed-1" / FIGURES
+    figures = json.loads(path.read_text())
+    assert 0 <= figures["miou_at"] <= 1
+    assert 0 < figures["threshold"] < 1
+    made = path.stat().st_mtime_ns
+    run(NAME, 1, data, TERMS, tmp_path)
+    assert path.stat().st_mtime_ns == made
+    found = collect(["composites-light", NAME], range(3), tmp_path)
+    assert found == {NAME: {1: figures}}
+    rows = table(found)
+    assert rows.row_count == 1
+    assert list(rows.columns[0].cells) == ["stage-3"]
+    assert list(rows.columns[6].cells) == [f"{figures['miou_at']:.3f}"]
+
+
+def test_clips_are_read_once(data: Remembered) -> None:
+    ref = data.clips("test")[0]
+    assert data.load(ref, 64, "aligned") is data.load(ref, 64, "aligned")
+    assert data.load(ref, 64, "aligned").frames.shape != data.load(ref, 32, "aligned").frames.shape
+
+
+def test_other_recipes_are_refused(data: Remembered, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="s4-r50 is not one of our recipes"):
+        run("s4-r50", 0, data, TERMS, tmp_path)
+
+
+def test_a_figure_is_a_mean_with_its_deviation_and_a_dash_without_values() -> None:
+    assert [spread([]), spread([0.5]), spread([0.25, 0.75])] == ["–", "0.500", "0.500 ± 0.354"]
+    assert len(set(COLUMNS.values())) == len(COLUMNS)
