@@ -6,23 +6,21 @@ intervals and controlled pairs, is `avs_core.evaluation`.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from avs_core.audio import window_examples
 from avs_core.clip import AUDIO_RATE
 from avs_core.datasets.labelled import LabelledClip
 from avs_core.errors import TrainingError
+from avs_core.evaluation.predict import Predict
 from avs_core.metrics import FrameScores, frame_ious
 from avs_core.training.data import hush
-
-Predict = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T 1 96 64"]], Float[Tensor, "1 T *K H W"]]
-"""Logits of one clip, on the CPU, from its frames and its log-mel examples."""
 
 THRESHOLDS = tuple(np.linspace(0.05, 0.8, 16).round(2).tolist())
 

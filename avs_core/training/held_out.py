@@ -12,8 +12,9 @@ from torch import Tensor
 
 from avs_core.audio import Alignment
 from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet
+from avs_core.evaluation.predict import Predict
 from avs_core.metrics import frame_ious
-from avs_core.training.evaluation import Evaluation, Predict, evaluate, labelled_logits, truth
+from avs_core.training.evaluation import Evaluation, evaluate, labelled_logits, truth
 from avs_core.training.network import Trainee
 
 
