@@ -6,10 +6,14 @@ from typing import Any
 
 from avs_core.errors import ConfigError
 from avs_core.losses import PUBLISHED_FRAMES
+from avs_core.models.instance_aware import InstanceAwareConfig
 from avs_core.models.tpavi import TPAVIConfig
+from avs_core.query_losses import SilentAware
 from avs_core.training.composites import LightRecipe
 from avs_core.training.data import StreamConfig
 from avs_core.training.feed import FeedConfig
+from avs_core.training.instance_recipe import InstanceRecipe
+from avs_core.training.instances import CorrelationObjective, SightObjective
 from avs_core.training.loop import LoopConfig
 from avs_core.training.materials import Recipe
 from avs_core.training.objectives import Agreement, AVSSObjective, LightObjective, MS3Objective, S4Objective, Variant
@@ -77,7 +81,40 @@ ABLATIONS = (
 )
 """Paper 1's ablations on composites, one of the start, one of the data. Without L_AVM is composites-light itself."""
 
-RECIPES: tuple[Recipe, ...] = (*PUBLISHED, LIGHT, *ABLATIONS)
+INSTANCES = InstanceRecipe(
+    name="instances-light",
+    about="instance-aware AVS on composites, all objects known in stage A",
+    net=InstanceAwareConfig(backbone="tf_efficientnet_lite0", categories=1, finest=8),
+    seen=StreamConfig(size=320, clips=12, frames=1, hushed=0.0, foreign=0.0),
+    heard=StreamConfig(size=320, clips=6, frames=1, apart=False),
+    seen_feed=FeedConfig(size=320, clips=12, seconds=1, alignment="aligned", flip=0.5, jitter=0.15),
+    heard_feed=FeedConfig(size=320, clips=12, seconds=1, alignment="aligned", flip=0.5, jitter=0.15),
+    sight=LoopConfig(steps=1600, lr=1e-3, weight_decay=0.02, precision="bf16"),
+    correlation=LoopConfig(steps=1200, lr=1e-3, weight_decay=0.01, precision="bf16"),
+    sight_objective=SightObjective(known="all", silent="plain"),
+    correlation_objective=CorrelationObjective(),
+)
+"""Paper 2 with what composites know of silent objects too; `categories` are those of the data."""
+
+
+def _silent(variant: SilentAware, about: str) -> InstanceRecipe:
+    """instances-light from sounding objects alone, as paper 2 has it."""
+    return replace(
+        INSTANCES,
+        name=f"{INSTANCES.name}-{variant}",
+        about=f"{INSTANCES.name} from sounding objects alone, {about}",
+        sight_objective=SightObjective(known="sounding", silent=variant),
+    )
+
+
+SILENT_AWARE = (
+    _silent("plain", "with plain MaskFormer's no-object loss"),
+    _silent("ignore", "what may be silent is left alone"),
+    _silent("soft", "what may be silent is only told what it is not"),
+)
+"""The silent object-aware objectives of paper 2, and what they are compared with."""
+
+RECIPES: tuple[Recipe, ...] = (*PUBLISHED, LIGHT, *ABLATIONS, INSTANCES, *SILENT_AWARE)
 
 
 def find_recipe(name: str) -> Recipe:

@@ -19,7 +19,7 @@ from avs_core.models.vggish import VGGish
 from avs_core.recipes import LIGHT, find_recipe
 from avs_core.training.data import GRID, Batch
 from avs_core.training.initialise import LITE0_INPUT
-from avs_core.training.network import Trainee
+from avs_core.training.network import TPAVITrainee, Trainee
 from avs_core.training.objectives import Objective
 from avs_core.training.published import PUBLISHED_INPUT, PublishedRecipe
 from benchmarks.measure import Row, peak_mb
@@ -81,10 +81,10 @@ def build(name: str) -> tuple[Trainee, Objective]:
     """The recipe's trainee with random weights, in train mode, and its objective."""
     recipe = find_recipe(name)
     if isinstance(recipe, PublishedRecipe):
-        trainee = Trainee(TPAVINet(recipe.net), VGGish(), PUBLISHED_INPUT, None, frozen="audio_encoder")
+        trainee = TPAVITrainee(TPAVINet(recipe.net), VGGish(), PUBLISHED_INPUT, None, frozen="audio_encoder")
         return trainee.train(), recipe.objective
     encoder = build_audio_encoder(LIGHT.audio_encoder)
-    return Trainee(TPAVINet(LIGHT.net), encoder, LITE0_INPUT, CATEGORIES).train(), LIGHT.objective
+    return TPAVITrainee(TPAVINet(LIGHT.net), encoder, LITE0_INPUT, CATEGORIES).train(), LIGHT.objective
 
 
 def batch(case: Case) -> Batch:

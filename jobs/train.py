@@ -79,11 +79,10 @@ def train(
     from avs_core.datasets.sources import Sources, fetch_packages
     from avs_core.pipelines.train import train_jobs
     from avs_core.recipes import find_recipe
-    from avs_core.training.composites import LightRecipe
     from avs_core.training.materials import Materials
 
     chosen = find_recipe(recipe)
-    composes = data is None and isinstance(chosen, LightRecipe)
+    composes = data is None and chosen.composes
     materials = Materials(
         data=None if data is None else _open(data, kind),
         sources=Sources(root=fetch_packages(sources)) if composes else None,

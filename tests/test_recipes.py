@@ -17,7 +17,7 @@ from avs_core.recipes import ABLATIONS, LIGHT, PUBLISHED, RECIPES, find_recipe
 from avs_core.training.composites import LightRecipe
 from avs_core.training.job import TrainingJob
 from avs_core.training.materials import Materials, Recipe
-from avs_core.training.network import Trainee
+from avs_core.training.network import TPAVITrainee
 from avs_core.training.published import PUBLISHED_INPUT, PublishedRecipe
 from tests.datasets.conftest import tiny_sources
 from tests.training.test_feed import Told
@@ -222,7 +222,7 @@ def test_the_first_step_of_published_recipes_with_a_small_stand_in(recipe: Publi
     data = SemanticTold(((0,),) * 4, (5,) * 4, setting="avss") if recipe.setting == "avss" else told(recipe.setting)
     (job,) = recipe.jobs(Materials(data=data, vggish="weights", init=init, workers=0))
     net = TPAVINet(recipe.net.model_copy(update={"backbone": "tf_efficientnet_lite0"} | TINY))
-    trainee = Trainee(net, AudioCNN(), PUBLISHED_INPUT, None, frozen="audio_encoder").train()
+    trainee = TPAVITrainee(net, AudioCNN(), PUBLISHED_INPUT, None, frozen="audio_encoder").train()
     terms = job.loss(trainee, next(job.batches(0, 0, 1)))
     torch.stack(list(terms.values())).sum().backward()
     assert set(terms) == {"s4": {"bce"}, "ms3": {"bce", "avm"}, "avss": {"ce", "avm"}}[recipe.setting]

@@ -20,7 +20,7 @@ from torch import Tensor
 from avs_core.datasets.labelled import LabelledClip
 from avs_core.models.bundle import Bundle
 from avs_core.models.normalisation import Normalisation
-from avs_core.models.tpavi import TPAVI
+from avs_core.models.tpavi import TPAVI, TPAVINet
 
 
 @torch.inference_mode()
@@ -29,6 +29,8 @@ def audio_responses(bundle: Bundle, clip: LabelledClip) -> dict[int, Float32[np.
 
     The clip's first `window_s` seconds, as the bundle sees them together.
     """
+    if not isinstance(bundle.net, TPAVINet):
+        return {}
     device, window = next(bundle.net.parameters()).device, slice(bundle.config.window_s)
     frames, log_mel = torch.from_numpy(clip.frames)[None, window], torch.from_numpy(clip.log_mel)[window]
     levels = bundle.net.look(Normalisation(bundle.config.mean, bundle.config.std)(frames.to(device)))
@@ -69,7 +71,7 @@ def attention_figure(bundle: Bundle, clip: LabelledClip) -> Figure | None:
         axis.set(xticks=[], yticks=[])
     axes[0, 0].set_ylabel("frame, truth", fontsize=9)
     for i, stage in enumerate(sorted(responses), 1):
-        axes[i, 0].set_ylabel(f"stage {stage + 1}, stride {bundle.config.tpavi.strides[stage]}", fontsize=9)
+        axes[i, 0].set_ylabel(f"stage {stage + 1}, stride {bundle.config.net.strides[stage]}", fontsize=9)
     figure.suptitle(f"{clip.ref.clip_id}: response to the sound, by frame from lowest to highest", fontsize=10)
     return figure
 

@@ -20,8 +20,10 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
 from avs_core.datasets.labelled import LabelledClip
+from avs_core.errors import ConfigError
 from avs_core.models.bundle import Bundle
 from avs_core.models.normalisation import Normalisation
+from avs_core.models.tpavi import TPAVINet
 
 CLUSTERS = 20
 NEIGHBOURS = 5
@@ -42,8 +44,13 @@ class Features:
 
 @torch.inference_mode()
 def features(bundle: Bundle, clips: Iterable[LabelledClip], deaf: bool = False) -> Features:
-    """The labelled seconds of the clips; `deaf` lets the net see without its TPAVI blocks."""
+    """The labelled seconds of the clips; `deaf` lets the net see without its TPAVI blocks.
+
+    Raises ConfigError for a net in whose features no sound can be.
+    """
     net, device = bundle.net, next(bundle.net.parameters()).device
+    if not isinstance(net, TPAVINet):
+        raise ConfigError(f"the features of {bundle.config.name} never meet its sound, only TPAVI's do: draw its masks")
     normalise, window = Normalisation(bundle.config.mean, bundle.config.std), bundle.config.window_s
     visual, audio, numbers = [], [], []
     for number, clip in enumerate(clips):

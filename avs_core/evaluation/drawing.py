@@ -15,6 +15,7 @@ from avs_core.evaluation.predict import bundle_candidate
 from avs_core.evaluation.sounds import SoundBank
 from avs_core.metrics import BETA2, THRESHOLDS
 from avs_core.models.bundle import Bundle
+from avs_core.models.tpavi import TPAVINet
 
 GRIDS = 6
 """Clips that are shown frame by frame."""
@@ -32,7 +33,7 @@ def draw(
     seed: int = 0,
     without: Bundle | None = None,
 ) -> tuple[Path, ...]:
-    """Draw what the report measured, from the same clips; returns the files.
+    """Draw what the report measured, from the same clips; returns the files. Attention and t-SNE are TPAVI's alone.
 
     without  a bundle trained without audio, for the t-SNE; by default it shows the same net before its sound comes in
     """
@@ -52,6 +53,8 @@ def draw(
         clip = data.load(refs[place], candidate.size, candidate.alignment)
         keep(f"clip_{number}.png", clip_grid(place, clip, candidate, bank))
         keep(f"attention_{number}.png", attention_figure(bundle, clip))
+    if not isinstance(bundle.net, TPAVINet):
+        return tuple(written)
     few = refs[:: max(1, len(refs) // CLUSTERED)][:CLUSTERED]
     panels = [("with audio", _features(bundle, data, few))]
     if without is None:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,8 @@ from torch import Tensor, nn
 
 from avs_core.audio import Alignment
 from avs_core.errors import ConfigError, NonFiniteOutput
-from avs_core.models.bundle import Bundle
+from avs_core.models.bundle import Bundle, Net
 from avs_core.models.normalisation import Normalisation
-from avs_core.models.tpavi import Levels, TPAVINet
 
 Predict = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T 1 96 64"]], Float[Tensor, "1 T *K H W"]]
 """Logits of one window, on the CPU, from its frames and its log-mel examples; K where there are classes."""
@@ -57,20 +57,20 @@ class Candidate:
 class Glances:
     """Looks at pictures once: a clip is asked about under nine sounds, and what is seen does not depend on them."""
 
-    def __init__(self, net: TPAVINet) -> None:
-        self._net, self._seen = net, deque[tuple[Tensor, Levels]](maxlen=4)
+    def __init__(self, net: Net) -> None:
+        self._net, self._seen = net, deque[tuple[Tensor, Any]](maxlen=4)
 
-    def __call__(self, frames: UInt8[Tensor, "1 T H W 3"], normalise: Normalisation) -> Levels:
-        """The levels of these frames."""
-        for known, levels in self._seen:
+    def __call__(self, frames: UInt8[Tensor, "1 T H W 3"], normalise: Normalisation) -> Any:
+        """What `listen` of this net takes."""
+        for known, seen in self._seen:
             if torch.equal(known, frames):
-                return levels
-        levels = self._net.look(normalise(frames))
-        self._seen.append((frames, levels))
-        return levels
+                return seen
+        seen = self._net.look(normalise(frames))
+        self._seen.append((frames, seen))
+        return seen
 
 
-def answering(net: TPAVINet, audio_encoder: nn.Module, normalise: Normalisation, device: str = "auto") -> Predict:
+def answering(net: Net, audio_encoder: nn.Module, normalise: Normalisation, device: str = "auto") -> Predict:
     """How two networks in eval mode answer; `device` "auto" takes a GPU where there is one. Moves the networks."""
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     glances = Glances(net.to(chosen))

@@ -28,11 +28,14 @@ from avs_core.audio import Alignment
 from avs_core.errors import BundleError, CheckpointMismatch, ConfigError, NotFound
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.backbones import DEAD_WEIGHTS, BackboneName, published_backbone_key
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.models.vggish import VGGish
 
 AudioEncoderName = Literal["vggish", "audio_cnn"]
 Setting = Literal["s4", "ms3", "avss"]
+Net = TPAVINet | InstanceAwareNet
+NetConfig = TPAVIConfig | InstanceAwareConfig
 
 BUILTIN = Path(__file__).parents[1] / "builtin" / "bundles"
 WEIGHTS, CONFIG, CATEGORIES, CARD = "model.safetensors", "config.json", "categories.json", "card.md"
@@ -60,6 +63,7 @@ _PUBLISHED_NAMES = (
 class BundleConfig(BaseModel):
     """Everything but the weights that decides what a bundle answers.
 
+    arch        which of the nets it is; `tpavi` or `instance_aware` says what that is made of, the other is None
     size        side of the square frames the net sees, in pixels: a multiple of the net's coarsest stride
     mean, std   per RGB channel, of values scaled to [0, 1]
     alignment   where the sound of second k is taken: see avs_core.audio.window_examples
@@ -72,8 +76,9 @@ class BundleConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    arch: Literal["tpavi"] = "tpavi"
-    tpavi: TPAVIConfig
+    arch: Literal["tpavi", "instance_aware"] = "tpavi"
+    tpavi: TPAVIConfig | None = None
+    instance_aware: InstanceAwareConfig | None = None
     audio_encoder: AudioEncoderName
     size: int = Field(default=224, ge=32)
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -86,17 +91,31 @@ class BundleConfig(BaseModel):
     metrics: dict[str, float] = Field(default_factory=dict)
     limits: str = ""
 
+    @property
+    def net(self) -> NetConfig:
+        """What the net is made of."""
+        found = self.tpavi or self.instance_aware
+        assert found is not None, "the validator has seen to it"
+        return found
+
+    @model_validator(mode="after")
+    def _describes_its_net(self) -> "BundleConfig":
+        described = [name for name in ("tpavi", "instance_aware") if getattr(self, name) is not None]
+        if described != [self.arch]:
+            raise ValueError(f"arch {self.arch} needs a section of that name and no other, got {described}")
+        return self
+
     @model_validator(mode="after")
     def _encoder_fits(self) -> "BundleConfig":
-        if self.tpavi.audio_channels != 128:
+        if self.net.audio_channels != 128:
             raise ValueError(
-                f"the audio encoders give 128 numbers, tpavi.audio_channels is {self.tpavi.audio_channels}"
+                f"the audio encoders give 128 numbers, {self.arch}.audio_channels is {self.net.audio_channels}"
             )
         return self
 
     @model_validator(mode="after")
     def _size_fits(self) -> "BundleConfig":
-        coarsest = self.tpavi.strides[-1]
+        coarsest = self.net.strides[-1]
         if self.size % coarsest:
             raise ValueError(f"size must be a multiple of the coarsest stride, {coarsest}, got {self.size}")
         return self
@@ -108,7 +127,7 @@ class Bundle:
 
     config: BundleConfig
     categories: tuple[str, ...]
-    net: TPAVINet
+    net: Net
     audio_encoder: nn.Module
     weights_sha256: str
 
@@ -118,10 +137,15 @@ def build_audio_encoder(name: AudioEncoderName) -> nn.Module:
     return _AUDIO_ENCODERS[name]()
 
 
+def build_net(config: NetConfig) -> Net:
+    """An untrained net."""
+    return TPAVINet(config) if isinstance(config, TPAVIConfig) else InstanceAwareNet(config)
+
+
 def save_bundle(
     folder: Path,
     config: BundleConfig,
-    net: TPAVINet,
+    net: Net,
     audio_encoder: nn.Module,
     card: str,
     categories: Sequence[str] = (),
@@ -130,8 +154,10 @@ def save_bundle(
 
     Same weights, same bytes. Raises BundleError when the networks are not what `config` describes.
     """
-    if net.config != config.tpavi:
-        raise BundleError(f"the net is {net.config}, but the bundle's config says {config.tpavi}")
+    if net.config != config.net:
+        raise BundleError(f"the net is {net.config}, but the bundle's config says {config.net}")
+    if config.instance_aware is not None and len(categories) != config.instance_aware.categories:
+        raise BundleError(f"{config.instance_aware.categories} categories need as many names, got {len(categories)}")
     if not isinstance(audio_encoder, _AUDIO_ENCODERS[config.audio_encoder]):
         raise BundleError(
             f"the audio encoder is a {type(audio_encoder).__name__}, the config says {config.audio_encoder}"
@@ -139,7 +165,7 @@ def save_bundle(
     weights = safetensors.torch.save(_pack(net, audio_encoder, _DTYPES[config.stored_as]))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_bytes(weights)
-    (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(config.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
     (folder / CATEGORIES).write_text(json.dumps(list(categories), indent=1) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card, encoding="utf-8")
     return hashlib.sha256(weights).hexdigest()
@@ -153,13 +179,17 @@ def load_bundle(uri_or_name: str | Path) -> Bundle:
     root = _locate(str(uri_or_name))
     config = _parse_config(root, _read(root, CONFIG))
     categories = _parse_categories(root, _read(root, CATEGORIES))
+    if config.instance_aware is not None and len(categories) != config.instance_aware.categories:
+        raise BundleError(
+            f"{root}/{CATEGORIES} names {len(categories)} categories, {CONFIG} says {config.instance_aware.categories}"
+        )
     weights = _read(root, WEIGHTS)
     try:
         tensors = safetensors.torch.load(weights)
     except SafetensorError as fault:
         raise BundleError(f"{root}/{WEIGHTS} is not a safetensors file: {fault}; copy the bundle again") from fault
     with torch.device("meta"):
-        net, encoder = TPAVINet(config.tpavi), build_audio_encoder(config.audio_encoder)
+        net, encoder = build_net(config.net), build_audio_encoder(config.audio_encoder)
     parts = nn.ModuleDict({"net": net, "audio": encoder})
     complaint = _complaint(parts.state_dict(), tensors)
     if complaint:

@@ -63,7 +63,7 @@ class TpaviSegmenter:
 
     def __init__(self, bundle: Bundle, device: str = "auto", threshold: float | None = None) -> None:
         """`device` "auto" takes a GPU where there is one; `threshold` overrides the bundle's. Moves the networks."""
-        if bundle.config.tpavi.classes != 1:
+        if bundle.config.tpavi is not None and bundle.config.tpavi.classes != 1:
             raise ConfigError(
                 f"{bundle.config.name} has {bundle.config.tpavi.classes} classes; object 0 needs one logit"
             )

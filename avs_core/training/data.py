@@ -18,13 +18,16 @@ from avs_core.audio import window_examples
 from avs_core.clip import AUDIO_RATE
 from avs_core.datasets.composites import Composer, ComposerConfig, Composite, Scene
 from avs_core.datasets.sources import Sources, Split
-from avs_core.errors import ConfigError
+from avs_core.errors import ConfigError, DataError
 
 TRIES = 8
 """Other scenes that are looked at for a sound of which nothing is in the picture."""
 
 GRID = 16
 """Pixels a side of the cells in which categories are shown: the stride of the third feature map."""
+
+OBJECTS = 8
+"""O: how many objects of a picture a batch can tell apart; composites show at most 4."""
 
 HUSH = 1e-3
 """Amplitude of the noise that stands for silence: no recording is digitally silent."""
@@ -40,6 +43,8 @@ class Batch:
               where the data does not say
     things    what is in the picture, whether it sounds or not: the category of each cell of GRID pixels, K = none;
               None where the data does not say
+    outlines  the same, object by object: the number of the one at each pixel, from 1, and 0 for none
+    kinds     category of object 1, 2, …; K beyond the last one. Both None where the data does not say
     """
 
     frames: UInt8[Tensor, "B T H W 3"]
@@ -49,6 +54,8 @@ class Batch:
     labels: Int64[Tensor, "B T H W"] | None = None
     heard: Bool[Tensor, "B T K"] | None = None
     things: Int64[Tensor, "B T h w"] | None = None
+    outlines: UInt8[Tensor, "B T H W"] | None = None
+    kinds: Int64[Tensor, "B T O"] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,7 @@ class CompositeBatches(OnTheFly):
                 waveform, heard = heard_scene(self.composer, scene)
                 masks = np.zeros_like(masks)
         categories = self.sources.categories
+        outlines, kinds = object_labels(composite.objects, masks.shape, categories)
         return Batch(
             frames=torch.from_numpy(composite.frames)[None],
             log_mel=window_examples(waveform, self.config.frames)[None],
@@ -136,6 +144,8 @@ class CompositeBatches(OnTheFly):
             labelled=torch.ones(1, self.config.frames, dtype=torch.bool),
             heard=heard_labels(heard, self.config.frames, categories)[None],
             things=thing_labels(composite.objects, composite.masks.shape, categories)[None],
+            outlines=outlines[None],
+            kinds=kinds[None],
         )
 
 
@@ -229,6 +239,23 @@ def thing_labels(things: Iterable[Thing], shape: tuple[int, ...], categories: Se
     for one in things:
         labels[torch.from_numpy(one.visible[:, middle, middle])] = categories.index(one.category)
     return labels
+
+
+def object_labels(
+    things: Iterable[Thing], shape: tuple[int, ...], categories: Sequence[str]
+) -> tuple[UInt8[Tensor, "T H W"], Int64[Tensor, "T O"]]:
+    """Which object is at each pixel, the last one in front, and what each is: see Batch.
+
+    shape  T, H, W of the pictures. Raises DataError for more than OBJECTS.
+    """
+    outlines = torch.zeros(shape, dtype=torch.uint8)
+    kinds = torch.full((shape[0], OBJECTS), len(categories))
+    for number, one in enumerate(things, 1):
+        if number > OBJECTS:
+            raise DataError(f"a picture to learn from may hold {OBJECTS} objects, this one has more: leave some out")
+        outlines[torch.from_numpy(one.visible)] = number
+        kinds[:, number - 1] = categories.index(one.category)
+    return outlines, kinds
 
 
 def hush(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from avs_core.audio import Alignment
 from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet
 from avs_core.errors import TrainingError
-from avs_core.training.data import Batch, heard_labels, shared_clips, stack, thing_labels
+from avs_core.training.data import Batch, heard_labels, object_labels, shared_clips, stack, thing_labels
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,12 @@ class LabelledBatches(Dataset[Batch]):
 
 def clip_batch(clip: LabelledClip, categories: Sequence[str]) -> Batch:
     """One clip as a batch. What is heard and seen is told by its objects, and unknown without them."""
-    heard = things = None
+    heard = things = outlines = kinds = None
     if clip.instances:
         pairs = {(one.category, int(t)) for one in clip.instances for t in np.flatnonzero(one.sounding)}
         heard = heard_labels(pairs, len(clip.frames), categories)[None]
         things = thing_labels(clip.instances, clip.masks.shape, categories)[None]
+        outlines, kinds = (one[None] for one in object_labels(clip.instances, clip.masks.shape, categories))
     return Batch(
         frames=torch.from_numpy(clip.frames)[None],
         log_mel=torch.from_numpy(clip.log_mel)[None],
@@ -100,6 +101,8 @@ def clip_batch(clip: LabelledClip, categories: Sequence[str]) -> Batch:
         labels=None if clip.labels is None else torch.from_numpy(clip.labels)[None],
         heard=heard,
         things=things,
+        outlines=outlines,
+        kinds=kinds,
     )
 
 
@@ -111,7 +114,7 @@ def window(batch: Batch, start: int, seconds: int) -> Batch:
 
 def mirrored(batch: Batch) -> Batch:
     """Left and right exchanged, in the pictures and in everything that is said of them."""
-    told = {"masks": -1, "labels": -1, "things": -1, "frames": -2}
+    told = {"masks": -1, "labels": -1, "things": -1, "outlines": -1, "frames": -2}
     return Batch(**{k: v.flip(told[k]) if k in told and v is not None else v for k, v in vars(batch).items()})
 
 

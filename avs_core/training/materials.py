@@ -53,5 +53,9 @@ class Recipe(Protocol):
     def about(self) -> str:
         """One line for `avs train --list`."""
 
+    @property
+    def composes(self) -> bool:
+        """Whether it makes composites from `materials.sources` where it gets no data."""
+
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
         """Its phases; each starts from the chosen weights of the one before. Raises ConfigError, TrainingError."""

@@ -1,5 +1,6 @@
-"""What is trained together: the segmentation net, the audio encoder, and heads that name what is heard and seen."""
+"""What is trained together: a segmentation net, an audio encoder, and for TPAVI heads that name what it perceives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,8 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from avs_core.models.bundle import Net
+from avs_core.models.instance_aware import InstanceAwareOutput
 from avs_core.models.normalisation import Normalisation as Normalisation  # what a trainee is made of
 from avs_core.models.tpavi import TPAVINet, TPAVIOutput
 
@@ -29,21 +32,47 @@ class Answer:
            None without heads
     """
 
-    masks: TPAVIOutput | None
+    masks: TPAVIOutput | InstanceAwareOutput | None
     named: Float[Tensor, "B T K"] | None = None
     shown: Float[Tensor, "B T K1 h w"] | None = None
 
 
 class Trainee(nn.Module):
-    """Net and audio encoder, and with `categories` two heads that are dropped after training.
+    """Net and audio encoder. What is frozen neither learns nor updates its statistics."""
+
+    def __init__(
+        self, net: Net, audio_encoder: nn.Module, normalise: Normalisation, frozen: Sequence[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.net: Net = net
+        self.audio_encoder, self.normalise, self._frozen = audio_encoder, normalise, tuple(frozen)
+        for module in self._frozen:
+            module.requires_grad_(False)
+
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
+        """Masks of these frames under this sound; without frames what is heard."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> "Trainee":
+        """What is frozen stays in eval mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+class TPAVITrainee(Trainee):
+    """TPAVI with its audio encoder, and with `categories` two heads that are dropped after training.
 
     The heads keep sight and hearing comparable: `namer` reads categories from the audio vector, `viewer` from the
     third level of the neck, which is what TPAVI compares with it.
 
-    What is frozen neither learns nor updates its statistics. Ours freeze the backbone: a few images a class would only
+    Ours freeze the backbone: a few images a class would only
     narrow what ImageNet taught it, and a step without its backward pass costs half. The published runs freeze the
     audio encoder.
     """
+
+    net: TPAVINet
 
     def __init__(
         self,
@@ -53,15 +82,12 @@ class Trainee(nn.Module):
         categories: int | None,
         frozen: Part = "backbone",
     ) -> None:
-        super().__init__()
-        self.net, self.audio_encoder, self.normalise = net, audio_encoder, normalise
+        super().__init__(net, audio_encoder, normalise, [net.backbone if frozen == "backbone" else audio_encoder])
         self.namer = None if categories is None else new_namer(net.config.audio_channels, categories)
         self.viewer = None if categories is None else nn.Conv2d(net.config.channels, categories + 1, 1)
         # PyTorch 2.11 on CPUs: the bfloat16 weight gradient of a dilated convolution of 24 channels-last maps is NaN.
         for level in net.neck:
             level.register_forward_pre_hook(lambda _module, inputs: tuple(x.contiguous() for x in inputs))
-        self.frozen = frozen
-        self._frozen().requires_grad_(False)
 
     def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
         """Masks, and what the two heads say; without frames only what is heard."""
@@ -74,15 +100,6 @@ class Trainee(nn.Module):
             return Answer(masks)
         cells = self.viewer(levels[VIEWED].flatten(0, 1))
         return Answer(masks, self.namer(audio), rearrange(cells, "(B T) K h w -> B T K h w", B=len(frames)))
-
-    def train(self, mode: bool = True) -> "Trainee":
-        """What is frozen stays in eval mode."""
-        super().train(mode)
-        self._frozen().eval()
-        return self
-
-    def _frozen(self) -> nn.Module:
-        return self.net.backbone if self.frozen == "backbone" else self.audio_encoder
 
 
 def new_namer(channels: int, categories: int) -> nn.Linear:

@@ -138,7 +138,7 @@ class SoundObjective:
 
 
 def _masks(answer: Answer) -> TPAVIOutput:
-    assert answer.masks is not None, "the trainee was given frames"
+    assert isinstance(answer.masks, TPAVIOutput), "TPAVI's trainee was given frames"
     return answer.masks
 
 

@@ -27,7 +27,7 @@ from avs_core.training.initialise import load_backbone, load_vggish, start_from
 from avs_core.training.job import TrainingJob
 from avs_core.training.loop import LoopConfig
 from avs_core.training.materials import Materials
-from avs_core.training.network import Normalisation, Trainee
+from avs_core.training.network import Normalisation, TPAVITrainee, Trainee
 from avs_core.training.objectives import Objective
 from avs_core.training.recipe_job import RecipeJob
 
@@ -59,6 +59,11 @@ class PublishedRecipe:
         semantic = self.setting == "avss"
         classes = AVSS_CLASSES if semantic else 1
         return TPAVIConfig(backbone=self.backbone, audio_bias=not semantic, classes=classes)
+
+    @property
+    def composes(self) -> bool:
+        """It trains on AVSBench alone."""
+        return False
 
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
         """One phase. Raises ConfigError for data of another setting, or weights that are missing or not wanted."""
@@ -118,7 +123,7 @@ def new_trainee(recipe: PublishedRecipe, materials: Materials) -> Trainee:
     elif materials.backbone is not None:
         load_backbone(net.backbone.body, materials.backbone)
     assert materials.vggish is not None, "jobs() has asked for it"
-    return Trainee(net, load_vggish(materials.vggish), PUBLISHED_INPUT, None, frozen="audio_encoder")
+    return TPAVITrainee(net, load_vggish(materials.vggish), PUBLISHED_INPUT, None, frozen="audio_encoder")
 
 
 def leave_bundle(recipe: PublishedRecipe, trainee: Trainee, held_out: HeldOut, out: Path) -> Path:

@@ -22,6 +22,7 @@ from avs_core.training.data import (
     heard_labels,
     heard_scene,
     hush,
+    object_labels,
     stack,
     thing_labels,
 )
@@ -107,6 +108,7 @@ class SwapBatches(OnTheFly):
         """The clip's pictures with a sound."""
         waveform, heard, masks = sound
         seconds, categories = self.config.frames, self.sources.categories
+        outlines, kinds = object_labels(clip.objects, masks.shape, categories)
         return Batch(
             frames=torch.from_numpy(clip.frames)[None],
             log_mel=window_examples(waveform, seconds)[None],
@@ -114,4 +116,6 @@ class SwapBatches(OnTheFly):
             labelled=torch.ones(1, seconds, dtype=torch.bool),
             heard=heard_labels(heard, seconds, categories)[None],
             things=thing_labels(clip.objects, clip.masks.shape, categories)[None],
+            outlines=outlines[None],
+            kinds=kinds[None],
         )

@@ -7,7 +7,7 @@ from avs_core.datasets.sources import Sources
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.training.initialise import LITE0_INPUT
-from avs_core.training.network import Trainee
+from avs_core.training.network import TPAVITrainee, Trainee
 from tests.datasets.conftest import tiny_sources
 
 __all__ = ["tiny_sources"]
@@ -19,4 +19,4 @@ TINY_NET = TPAVIConfig(backbone="tf_efficientnet_lite0", channels=8, inner=4)
 def trainee(tiny_sources: Sources) -> Trainee:
     """Random weights throughout."""
     torch.manual_seed(0)
-    return Trainee(TPAVINet(TINY_NET), AudioCNN(), LITE0_INPUT, len(tiny_sources.categories))
+    return TPAVITrainee(TPAVINet(TINY_NET), AudioCNN(), LITE0_INPUT, len(tiny_sources.categories))

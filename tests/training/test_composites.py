@@ -17,7 +17,7 @@ from avs_core.training.engine import Alone
 from avs_core.training.held_out import HeldOut
 from avs_core.training.loop import load_weights
 from avs_core.training.materials import Materials
-from avs_core.training.network import Normalisation, Trainee
+from avs_core.training.network import Normalisation, TPAVITrainee
 from avs_core.training.train import Trained, train
 from tests.training.conftest import TINY_NET
 
@@ -55,7 +55,7 @@ def test_the_bundle_loads_and_its_figures_are_its_own(done: Trained, tiny_source
     bundle = load_bundle(done.left)
     assert bundle.config.tpavi == RECIPE.net
     config = bundle.config
-    shipped = Trainee(bundle.net, bundle.audio_encoder, Normalisation(config.mean, config.std), None).eval()
+    shipped = TPAVITrainee(bundle.net, bundle.audio_encoder, Normalisation(config.mean, config.std), None).eval()
     data = ComposedSet(tiny_sources, {"val": RECIPE.val_clips, "test": RECIPE.test_clips}, config.window_s)
     held_out = HeldOut(data, config.size, config.alignment, config.window_s)
     assert config.metrics == figures(held_out.measure(shipped, "test"), config.threshold)

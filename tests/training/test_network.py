@@ -10,7 +10,7 @@ from avs_core.models.tpavi import TPAVINet
 from avs_core.training.data import Batch, CompositeBatches, StreamConfig
 from avs_core.training.initialise import LITE0_INPUT
 from avs_core.training.loop import LoopConfig, Trainer
-from avs_core.training.network import Normalisation, Trainee
+from avs_core.training.network import Normalisation, TPAVITrainee, Trainee
 from avs_core.training.objectives import LightObjective, SoundObjective
 from tests.training.conftest import TINY_NET
 
@@ -81,7 +81,7 @@ def test_the_answer_has_the_shapes_of_its_clips(trainee: Trainee, batch: Batch) 
 
 
 def test_without_categories_there_are_no_heads() -> None:
-    bare = Trainee(TPAVINet(TINY_NET), AudioCNN(), LITE0_INPUT, None, frozen="audio_encoder").train()
+    bare = TPAVITrainee(TPAVINet(TINY_NET), AudioCNN(), LITE0_INPUT, None, frozen="audio_encoder").train()
     answer = bare(torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8), torch.zeros(1, 2, 1, 96, 64))
     assert answer.named is answer.shown is None
     assert {name.split(".")[0] for name, _ in bare.named_parameters()} == {"net", "audio_encoder"}

@@ -1,0 +1,192 @@
+"""Our runs of the instance-aware model on composites: first what is seen, then what is heard of it."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from avs_core.datasets.composed import ComposedSet
+from avs_core.datasets.sources import Split
+from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_encoder, load_bundle, save_bundle
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
+from avs_core.training.card import card, figures, instance_aware_net
+from avs_core.training.composites import composite_share, labelled_share, pair_share, photographs
+from avs_core.training.data import StreamConfig
+from avs_core.training.feed import FeedConfig
+from avs_core.training.held_out import HeldOut
+from avs_core.training.initialise import LITE0_INPUT, load_lite0
+from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage
+from avs_core.training.job import TrainingJob
+from avs_core.training.loop import LoopConfig
+from avs_core.training.materials import Materials
+from avs_core.training.network import Trainee
+from avs_core.training.recipe_job import RecipeJob, Share
+
+LIMITS = (
+    "It knows about 60 kinds of things from 135 cut-outs and 111 recordings, and was trained and measured on "
+    "composites of such: it has seen no real video with sound. Two things of one kind are lit together, whichever of "
+    "them sounds, and a thing of a kind that it does not know stays dark or is taken for another."
+)
+
+
+@dataclass(frozen=True)
+class InstanceRecipe:
+    """Stage A: what is seen, on pictures. Stage B: what is heard of it, on pictures with sound.
+
+    With data it trains on their clips, else on composites made on the fly.
+
+    net             without its number of categories, which the data decide
+    seen, heard     composites on the fly of the two stages; seen_feed, heard_feed  clips from files
+    bundle_size, window_s  side of the pictures in pixels and seconds at a time, in the bundle
+    val_clips, test_clips  composites on the fly that choose the threshold, and that are reported
+    """
+
+    name: str
+    about: str
+    net: InstanceAwareConfig
+    seen: StreamConfig
+    heard: StreamConfig
+    seen_feed: FeedConfig
+    heard_feed: FeedConfig
+    sight: LoopConfig
+    correlation: LoopConfig
+    sight_objective: SightObjective
+    correlation_objective: CorrelationObjective
+    audio_encoder: AudioEncoderName = "audio_cnn"
+    bundle_size: int = 320
+    window_s: int = 5
+    val_clips: int = 30
+    test_clips: int = 100
+
+    @property
+    def composes(self) -> bool:
+        """Where it gets no data."""
+        return True
+
+    def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
+        """See Recipe. `materials.steps` are those of each stage."""
+        categories = self._categories(materials)
+        steps = {} if materials.steps is None else {"steps": materials.steps}
+        # Two orders of clips from one seed.
+        sight = self.sight.model_copy(update={"seed": materials.seed} | steps)
+        correlation = self.correlation.model_copy(update={"seed": materials.seed + 1} | steps)
+        build = partial(new_trainee, self, len(categories), materials)
+        return (
+            RecipeJob(
+                name="sight",
+                loop=sight,
+                build=partial(build, "sight"),
+                share=self._seen(materials, sight.steps),
+                objective=self.sight_objective,
+                workers=materials.workers,
+            ),
+            RecipeJob(
+                name="correlation",
+                loop=correlation,
+                build=partial(build, "correlation"),
+                share=self._heard(materials, correlation.steps),
+                objective=self.correlation_objective,
+                held_out=self._held_out(materials),
+                leave=partial(leave_bundle, self, materials, categories),
+                workers=materials.workers,
+            ),
+        )
+
+    def _categories(self, materials: Materials) -> tuple[str, ...]:
+        if materials.data is not None:
+            return materials.data.categories
+        return tuple(photographs(self.name, materials).categories)
+
+    def _seen(self, materials: Materials, steps: int) -> Share:
+        if materials.data is not None:
+            return partial(labelled_share, materials.data, replace(self.seen_feed, seed=materials.seed))
+        stream = replace(self.seen, seed=materials.seed)
+        return partial(composite_share, photographs(self.name, materials), stream, steps)
+
+    def _heard(self, materials: Materials, steps: int) -> Share:
+        seed = materials.seed + 1
+        if materials.data is not None:
+            return partial(labelled_share, materials.data, replace(self.heard_feed, seed=seed))
+        return partial(pair_share, photographs(self.name, materials), replace(self.heard, seed=seed), steps)
+
+    def _held_out(self, materials: Materials) -> HeldOut:
+        data = materials.data
+        if data is None:
+            sizes: dict[Split, int] = {"val": self.val_clips, "test": self.test_clips}
+            data = ComposedSet(photographs(self.name, materials), sizes, self.window_s)
+        return HeldOut(data, self.bundle_size, "aligned", self.window_s)
+
+
+def new_trainee(recipe: InstanceRecipe, categories: int, materials: Materials, stage: Stage) -> InstanceTrainee:
+    """Untrained but for the backbone, and for the audio encoder of a bundle that the materials name.
+
+    Raises BundleError.
+    """
+    torch.manual_seed(materials.seed)
+    net = InstanceAwareNet(recipe.net.model_copy(update={"categories": categories}))
+    encoder = build_audio_encoder(recipe.audio_encoder)
+    load_lite0(net.backbone.body)
+    if materials.audio is not None:
+        encoder = load_bundle(materials.audio).audio_encoder
+    return InstanceTrainee(net, encoder, LITE0_INPUT, stage)
+
+
+def leave_bundle(
+    recipe: InstanceRecipe,
+    materials: Materials,
+    categories: tuple[str, ...],
+    trainee: Trainee,
+    held_out: HeldOut,
+    out: Path,
+) -> Path:
+    """Choose the threshold on val, measure what is shipped on test, write bundle/ with its card."""
+    assert isinstance(trainee, InstanceTrainee), "the recipe builds one"
+    data = None if materials.data is None else materials.data.name
+    threshold = held_out.measure(trainee, "val").best_threshold()
+    config = BundleConfig(
+        name=recipe.name,
+        arch="instance_aware",
+        instance_aware=trainee.net.config,
+        audio_encoder=recipe.audio_encoder,
+        size=recipe.bundle_size,
+        mean=LITE0_INPUT.mean,
+        std=LITE0_INPUT.std,
+        alignment=held_out.alignment,
+        window_s=recipe.window_s,
+        threshold=threshold,
+        trained_on=recipe.about if data is None else f"{recipe.about}, on {data}",
+        metrics=figures(held_out.measure(trainee, "test"), threshold),
+        limits=LIMITS,
+    )
+    folder, text = out / "bundle", card(config, instance_aware_net(config), _how(recipe, materials))
+    save_bundle(folder, config, trainee.net, trainee.audio_encoder, text, categories)
+    return folder
+
+
+def _how(recipe: InstanceRecipe, materials: Materials) -> str:
+    """The training in Markdown, for the card."""
+    sight, correlation = (materials.steps or loop.steps for loop in (recipe.sight, recipe.correlation))
+    if materials.data is None:
+        seen, heard, flag = recipe.seen, recipe.heard, ""
+        origin = (
+            "Composites made on the fly from photographs and recordings in Debian packages, listed one by one in\n"
+            "`avs_core/datasets/catalogue.json`; sources of the validation and test splits are in no training clip."
+        )
+        stages = (
+            f"{sight} steps of {seen.clips} clips × {seen.frames} frames; then the ear, {correlation} steps of "
+            f"{heard.clips} clips × 2 sounds × {heard.frames} frames"
+        )
+    else:
+        flag, origin = " --data URI", f"The train split of {materials.data.name}, version {materials.data.version}."
+        stages = (
+            f"{sight} steps of {recipe.seen_feed.clips} clips × {recipe.seen_feed.seconds} frames; then the ear, "
+            f"{correlation} steps of {recipe.heard_feed.clips} clips × {recipe.heard_feed.seconds} frames"
+        )
+    objective = recipe.sight_objective
+    return f"""{origin}
+First what is seen ({objective.known} objects are known, silent ones: {objective.silent}), behind the frozen backbone:
+{stages}.
+Audio encoder at the start: {materials.audio or "random"}. Seed {materials.seed}.
+
+    avs train {recipe.name}{flag} --out DIR"""

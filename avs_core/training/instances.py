@@ -1,0 +1,117 @@
+"""The instance-aware model in training: what it is given of a batch, and what is minimised in each of its two stages.
+
+A  sight         the queries of each frame against the objects that are known, sounding or all      (`SightObjective`)
+B  correlation   the lit mask against all that sounds; only the ear learns                    (`CorrelationObjective`)
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from avs_core.errors import ConfigError
+from avs_core.models.instance_aware import InstanceAwareNet, InstanceAwareOutput, Proposals
+from avs_core.query_losses import DOUBT, Given, SilentAware, cell_loss, correlation_loss, sight_loss
+from avs_core.training.data import Batch
+from avs_core.training.network import Answer, Normalisation, Trainee, embed
+from avs_core.training.objectives import naming_loss
+
+Stage = Literal["sight", "correlation"]
+Known = Literal["sounding", "all"]
+
+MIN_AREA = 0.002
+"""Share of the picture below which an object is not asked for."""
+
+
+class InstanceTrainee(Trainee):
+    """Net and audio encoder. Stage A learns everything behind the backbone, stage B the ear alone."""
+
+    net: InstanceAwareNet
+
+    def __init__(
+        self, net: InstanceAwareNet, audio_encoder: nn.Module, normalise: Normalisation, stage: Stage = "correlation"
+    ) -> None:
+        ear = (net.hearing, audio_encoder)
+        sight = [part for part in net.children() if part is not net.hearing]
+        super().__init__(net, audio_encoder, normalise, [net.backbone, *ear] if stage == "sight" else sight)
+        net.learnt.requires_grad_(stage == "sight")
+
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
+        """Masks; without frames the logits of what is heard."""
+        audio = embed(self.audio_encoder, log_mel)
+        if frames is None:
+            return Answer(None, self.net.hearing(audio))
+        masks = self.net(self.normalise(frames), audio)
+        return Answer(masks, masks.heard)
+
+
+@dataclass(frozen=True)
+class SightObjective:
+    """Stage A. Every layer of the decoder answers for its own proposals.
+
+    known   whether all objects that the data tells of are given, or those alone that sound
+    silent  what becomes of queries that may be silent objects, see avs_core.query_losses
+    """
+
+    known: Known = "sounding"
+    silent: SilentAware = "ignore"
+
+    def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        """{"cells", "class", "mask", "dice"}. Raises ConfigError for data without objects."""
+        sight = _output(answer).sight
+        finest = sight.proposals.masks.shape[-2:]
+        frames = given(batch, self.known, (finest[0], finest[1]))
+        labelled = batch.labelled.flatten()
+        frames = [one for one, wanted in zip(frames, labelled.tolist(), strict=True) if wanted]
+        terms = {"cells": cell_loss(sight.cells.flatten(0, 1)[labelled].float(), frames, self.silent)}
+        layers = [self._of(layer, labelled, frames) for layer in sight.layers]
+        return terms | {name: torch.stack([layer[name] for layer in layers]).mean() for name in layers[0]}
+
+    def _of(self, layer: Proposals, labelled: Tensor, frames: list[Given]) -> dict[str, Tensor]:
+        classes, masks = layer.classes.flatten(0, 1)[labelled], layer.masks.flatten(0, 1)[labelled]
+        return sight_loss(classes.float(), masks.float(), frames, self.silent)
+
+
+@dataclass(frozen=True)
+class CorrelationObjective:
+    """Stage B.
+
+    naming  weight of the BCE of what is heard where the data says it: 0 is the paper's, which never supervises it
+    """
+
+    naming: float = 0.0
+
+    def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
+        """{"bce", "dice"}, and {"naming"} on request."""
+        masks = _output(answer)
+        terms = correlation_loss(masks.logits[batch.labelled].float(), batch.masks[batch.labelled])
+        if self.naming:
+            terms["naming"] = self.naming * naming_loss(masks.heard.float(), batch)
+        return terms
+
+
+def given(batch: Batch, known: Known, size: tuple[int, int]) -> list[Given]:
+    """The objects of each of the B · T frames, as shares of a map's positions. Raises ConfigError without objects."""
+    if batch.outlines is None or batch.kinds is None:
+        raise ConfigError("stage A learns from single objects, and this data set does not tell them apart")
+    frames = zip(batch.outlines.flatten(0, 1), batch.kinds.flatten(0, 1), batch.masks.flatten(0, 1), strict=True)
+    return [_of_frame(outline, kinds, lit, known, size) for outline, kinds, lit in frames]
+
+
+def _of_frame(outline: Tensor, kinds: Tensor, lit: Tensor, known: Known, size: tuple[int, int]) -> Given:
+    numbers = torch.arange(1, len(kinds) + 1, device=outline.device, dtype=outline.dtype)
+    objects = outline == numbers[:, None, None]
+    area = objects.flatten(1).float().mean(1)
+    wanted = area > MIN_AREA
+    if known == "sounding":
+        wanted &= (objects & lit).flatten(1).float().mean(1) > DOUBT * area
+    masks = F.adaptive_avg_pool2d(objects[wanted].float(), size) if wanted.any() else torch.zeros(0, *size)
+    return Given(kinds[wanted], masks.to(outline.device))
+
+
+def _output(answer: Answer) -> InstanceAwareOutput:
+    assert isinstance(answer.masks, InstanceAwareOutput), "an InstanceTrainee was given frames"
+    return answer.masks

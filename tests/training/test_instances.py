@@ -1,0 +1,168 @@
+"""What the instance-aware model is given, what learns in which stage, and a whole run, tiny."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from avs_core.datasets.sources import Sources
+from avs_core.errors import ConfigError, DataError
+from avs_core.models.audio_cnn import AudioCNN
+from avs_core.models.bundle import load_bundle
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
+from avs_core.recipes import INSTANCES
+from avs_core.tracking import NullRun
+from avs_core.training.data import OBJECTS, Batch, CompositeBatches, StreamConfig, object_labels
+from avs_core.training.engine import Alone
+from avs_core.training.initialise import LITE0_INPUT
+from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage, given
+from avs_core.training.materials import Materials
+from avs_core.training.train import Trained, train
+
+TINY = InstanceAwareConfig(
+    backbone="tf_efficientnet_lite0", categories=1, queries=6, learnt=1, channels=16, heads=2, hidden=8, finest=8
+)
+STREAM = StreamConfig(size=64, clips=3, frames=1, hushed=0.0, foreign=0.0, apart=False)
+
+RECIPE = replace(
+    INSTANCES,
+    name="tiny",
+    about="A test",
+    net=TINY,
+    seen=replace(STREAM, clips=2),
+    heard=replace(STREAM, clips=1),
+    sight=INSTANCES.sight.model_copy(update={"steps": 3, "warm_up": 1}),
+    correlation=INSTANCES.correlation.model_copy(update={"steps": 2, "warm_up": 1}),
+    bundle_size=64,
+    val_clips=2,
+    test_clips=2,
+)
+
+
+def tiny(categories: int, stage: Stage) -> InstanceTrainee:
+    torch.manual_seed(0)
+    net = InstanceAwareNet(TINY.model_copy(update={"categories": categories}))
+    return InstanceTrainee(net, AudioCNN(), LITE0_INPUT, stage)
+
+
+@pytest.fixture(scope="module")
+def batch(tiny_sources: Sources) -> Batch:
+    return CompositeBatches(tiny_sources, "train", STREAM, 10)[0]
+
+
+def moved(trainee: InstanceTrainee, objective: Any, batch: Batch, steps: int = 1) -> tuple[set[str], list[float]]:
+    """What a few steps change, buffers included, and the losses."""
+    before = {name: value.clone() for name, value in trainee.state_dict().items()}
+    learned = [p for p in trainee.parameters() if p.requires_grad]
+    optimiser, losses = torch.optim.AdamW(learned, 3e-3, weight_decay=0), []
+    trainee.train()
+    for _ in range(steps):
+        loss = torch.stack(list(objective(trainee(batch.frames, batch.log_mel), batch).values())).sum()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    after = trainee.state_dict()
+    return {
+        name.split(".")[0] + "." + name.split(".")[1] for name in after if not torch.equal(after[name], before[name])
+    }, losses
+
+
+def test_stage_a_leaves_the_backbone_and_the_ear_alone(tiny_sources: Sources, batch: Batch) -> None:
+    changed, losses = moved(
+        tiny(len(tiny_sources.categories), "sight"), SightObjective("all", "plain"), batch, steps=25
+    )
+    assert changed == {
+        "net.pyramid",
+        "net.cells",
+        "net.learnt",
+        "net.decoder",
+        "net.norm",
+        "net.classes",
+        "net.kernels",
+    }
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_stage_b_leaves_everything_that_is_seen_alone(tiny_sources: Sources, batch: Batch) -> None:
+    changed, losses = moved(tiny(len(tiny_sources.categories), "correlation"), CorrelationObjective(), batch, steps=15)
+    assert changed <= {"net.hearing"} | {f"audio_encoder.{part}" for part in ("features", "embedding")}
+    assert "net.hearing" in changed
+    assert losses[-1] < losses[0]
+
+
+def test_nobody_says_what_is_heard_unless_asked(tiny_sources: Sources, batch: Batch) -> None:
+    trainee = tiny(len(tiny_sources.categories), "correlation")
+    answer = trainee(batch.frames, batch.log_mel)
+    assert batch.heard is not None
+    other = replace(batch, heard=~batch.heard)
+    silent, told = CorrelationObjective(), CorrelationObjective(naming=0.5)
+    assert total(silent(answer, batch)) == total(silent(answer, other))
+    assert total(told(answer, batch)) != total(told(answer, other))
+
+
+def total(terms: dict[str, Tensor]) -> float:
+    return float(sum(term.detach() for term in terms.values()))
+
+
+def test_given_are_the_objects_of_the_data_or_those_that_sound(batch: Batch) -> None:
+    assert batch.outlines is not None
+    assert batch.kinds is not None
+    everything, sounding = given(batch, "all", (16, 16)), given(batch, "sounding", (16, 16))
+    for i, (one, lit) in enumerate(zip(everything, sounding, strict=True)):
+        numbers = [n for n in range(1, OBJECTS + 1) if (batch.outlines[i, 0] == n).float().mean() > 0.002]
+        assert one.kinds.tolist() == [int(batch.kinds[i, 0, n - 1]) for n in numbers]
+        for n, mask in zip(numbers, one.masks, strict=True):
+            assert float(mask.mean()) == pytest.approx(float((batch.outlines[i, 0] == n).float().mean()), abs=1e-6)
+        union = lit.masks.sum(0).clamp(max=1) if len(lit.masks) else torch.zeros(16, 16)
+        assert float(union.mean()) == pytest.approx(float(batch.masks[i, 0].float().mean()), abs=0.005)
+        assert set(lit.kinds.tolist()) <= set(one.kinds.tolist())
+    assert any(len(lit.kinds) < len(one.kinds) for one, lit in zip(everything, sounding, strict=True))
+
+
+def test_data_without_objects_is_refused(batch: Batch) -> None:
+    with pytest.raises(ConfigError, match="does not tell them apart"):
+        given(replace(batch, outlines=None, kinds=None), "all", (16, 16))
+
+
+def test_more_objects_than_a_batch_can_tell_apart_are_refused() -> None:
+    class One:
+        category = "dog"
+        visible = np.ones((1, 4, 4), bool)
+
+    with pytest.raises(DataError, match="may hold 8 objects"):
+        object_labels([One()] * 9, (1, 4, 4), ["dog"])
+
+
+@pytest.fixture(scope="module")
+def done(tiny_sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    out, weights, last = tmp_path_factory.mktemp("trained"), None, None
+    for job in RECIPE.jobs(Materials(sources=tiny_sources, workers=0)):
+        last = train(job, Alone("cpu"), str(out), NullRun(), out, weights)
+        weights = last.weights
+    assert last is not None
+    return last
+
+
+def test_the_bundle_loads_names_its_categories_and_answers(done: Trained, tiny_sources: Sources) -> None:
+    assert done.left is not None
+    bundle = load_bundle(done.left)
+    assert bundle.categories == tuple(tiny_sources.categories)
+    assert bundle.config.arch == "instance_aware"
+    assert bundle.config.tpavi is None
+    assert isinstance(bundle.net, InstanceAwareNet)
+    with torch.inference_mode():
+        assert bundle.net(torch.zeros(1, 2, 3, 64, 64), torch.zeros(1, 2, 128)).logits.shape == (1, 2, 64, 64)
+
+
+def test_the_card_says_how_it_was_made_and_measured(done: Trained) -> None:
+    assert done.left is not None
+    text, config = (Path(done.left) / "card.md").read_text(), load_bundle(done.left).config
+    assert "re-implemented from the abstract" in text
+    assert "avs train tiny --out DIR" in text
+    assert "all objects are known, silent ones: plain" in text
+    assert f"| miou | {config.metrics['miou']:g} |" in text
