@@ -1,5 +1,6 @@
 """From a decoded clip to masks: what every model offers to the pipelines."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,30 +8,49 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from avs_core.audio import window_examples
 from avs_core.clip import Clip
 from avs_core.errors import ConfigError, NonFiniteOutput
+from avs_core.models.association import Associator, ious
 from avs_core.models.bundle import Bundle
+from avs_core.models.instance_aware import InstanceAwareOutput
+from avs_core.models.tpavi import TPAVIOutput
 
 FRAME_OFFSET_S = 0.9375
 """Where in its second the published frame lies; the sound of a pass moves with its frames."""
 
+SOMETHING = 0.5
+"""1 − p(∅) above which a query is an object."""
+
+SECOND_LOOK = 0.7
+"""IoU above which the weaker of two queries is taken for a second look at the stronger one."""
+
+Output = TPAVIOutput | InstanceAwareOutput
+
 
 @dataclass(frozen=True)
 class ObjectMask:
-    """One object in one frame; `object_id` 0 is everything that sounds. `score` is in [0, 1]."""
+    """One object in one frame; `object_id` 0 is everything that sounds. All scores are in [0, 1].
+
+    score           of object 0 how sure its pixels are; of others how surely they sound
+    category_score  of the category; audio_score  how surely that category is heard. None for object 0
+    """
 
     object_id: int
     mask: Bool[np.ndarray, "H W"]
     score: float
+    sounding: bool = True
+    category: str | None = None
+    category_score: float | None = None
+    audio_score: float | None = None
 
 
 @dataclass(frozen=True)
 class FramePrediction:
-    """What sounds in one frame; `masks` is empty when nothing does.
+    """What is in one frame: object 0 if anything sounds, and the objects of a net that tells them apart.
 
     `second` counts on the video clock, `phase` is the position in the clip's R phases of that second.
     """
@@ -53,8 +73,8 @@ class Segmenter(Protocol):
         ...
 
 
-class TpaviSegmenter:
-    """A TPAVI bundle at work, in float32. Memory holds one window of logits and one frame at target size.
+class WindowSegmenter(ABC):
+    """A bundle at work, in float32. Memory holds one window of answers and one frame at target size.
 
     The net sees `window_s` consecutive seconds cut at multiples of `window_s` on the video clock, each window and
     phase in a forward pass of its own: a prediction depends neither on how a video was cut into units (at such
@@ -63,10 +83,6 @@ class TpaviSegmenter:
 
     def __init__(self, bundle: Bundle, device: str = "auto", threshold: float | None = None) -> None:
         """`device` "auto" takes a GPU where there is one; `threshold` overrides the bundle's. Moves the networks."""
-        if bundle.config.tpavi is not None and bundle.config.tpavi.classes != 1:
-            raise ConfigError(
-                f"{bundle.config.name} has {bundle.config.tpavi.classes} classes; object 0 needs one logit"
-            )
         cuda = torch.cuda.is_available()
         self.device = torch.device(("cuda" if cuda else "cpu") if device == "auto" else device)
         self.threshold = bundle.config.threshold if threshold is None else threshold
@@ -85,14 +101,25 @@ class TpaviSegmenter:
         S, R, h, w, _ = clip.frames.shape
         if (h, w) != (self._config.size, self._config.size):
             raise ConfigError(f"{self._config.name} sees {self._config.size}×{self._config.size} frames, got {h}×{w}")
-        size = target_size or (clip.height, clip.width)
+        size, offsets = target_size or (clip.height, clip.width), phase_offsets(R)
+        self._begin()
         for first, stop in windows(start_s, start_s + S, self._config.window_s):
-            passes = [self._logits(clip, start_s, first, stop, phase) for phase in range(R)]
+            passes = [self._pass(clip, start_s, first, stop, phase) for phase in range(R)]
             for second in range(first, stop):
-                for phase, logits in enumerate(passes):
-                    yield FramePrediction(second, phase, self._masks(logits[second - first], size))
+                for phase, answer in enumerate(passes):
+                    with torch.inference_mode():
+                        found = self._masks(answer, second - first, second + offsets[phase], size)
+                    yield FramePrediction(second, phase, tuple(found))
 
-    def _logits(self, clip: Clip, start_s: int, first: int, stop: int, phase: int) -> Float[Tensor, "T h w"]:
+    @abstractmethod
+    def _begin(self) -> None:
+        """Forget the clip before."""
+
+    @abstractmethod
+    def _masks(self, answer: Output, place: int, time_s: float, size: tuple[int, int]) -> Iterator[ObjectMask]:
+        """The objects of frame `place` of a window, at `size`; `time_s` on the video clock."""
+
+    def _pass(self, clip: Clip, start_s: int, first: int, stop: int, phase: int) -> Output:
         """One forward pass: the seconds [first, stop) at one phase, with the sound that belongs to that phase."""
         shift = phase_offsets(clip.frames.shape[1])[phase] - FRAME_OFFSET_S
         examples = window_examples(
@@ -103,28 +130,108 @@ class TpaviSegmenter:
         with torch.inference_mode(), exact:
             frames = self._normalised(clip.frames[first - start_s : stop - start_s, phase])
             audio = self._audio_encoder(examples.to(self.device))
-            logits: Tensor = self._net(frames[None], audio[None]).logits[0]
-        if not bool(torch.isfinite(logits).all()):
+            answer: Output = self._net(frames[None], audio[None])
+        if not bool(torch.isfinite(answer.logits).all()):
             raise NonFiniteOutput(
                 f"logits of seconds [{first}, {stop}) are not finite: check the bundle {self._config.name}"
             )
-        return logits
+        return answer
 
     def _normalised(self, frames: UInt8[np.ndarray, "T h w 3"]) -> Float[Tensor, "T 3 h w"]:
         """RGB bytes as the net wants them."""
         scaled = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).permute(0, 3, 1, 2) / 255
         return (scaled - self._mean) / self._std
 
-    def _masks(self, logits: Float[Tensor, "h w"], size: tuple[int, int]) -> tuple[ObjectMask, ...]:
-        """Object 0 of one frame: logits are enlarged first, so that edges are smooth at the target size."""
-        with torch.inference_mode():
-            enlarged = F.interpolate(logits[None, None], size=size, mode="bilinear", align_corners=False)
-            probability = torch.sigmoid(enlarged[0, 0])
-            mask = probability > self.threshold
-            if not bool(mask.any()):
-                return ()
+    def _union(self, logits: Float[Tensor, "h w"], size: tuple[int, int]) -> Iterator[ObjectMask]:
+        """Object 0 of one frame, if anything sounds."""
+        probability = torch.sigmoid(enlarged(logits[None], size)[0])
+        mask = probability > self.threshold
+        if bool(mask.any()):
             score = float(probability[mask].double().mean())
-        return (ObjectMask(object_id=0, mask=mask.cpu().numpy(), score=score),)
+            yield ObjectMask(object_id=0, mask=mask.cpu().numpy(), score=score)
+
+
+class TpaviSegmenter(WindowSegmenter):
+    """A TPAVI bundle at work: object 0 alone."""
+
+    def __init__(self, bundle: Bundle, device: str = "auto", threshold: float | None = None) -> None:
+        """See WindowSegmenter. Raises ConfigError for a net with classes."""
+        net, name = bundle.config.tpavi, bundle.config.name
+        if net is None:
+            raise ConfigError(f"this needs a TPAVI net, {name} is {bundle.config.arch}: see open_segmenter")
+        if net.classes != 1:
+            raise ConfigError(f"{name} has {net.classes} classes; object 0 needs one logit")
+        super().__init__(bundle, device, threshold)
+
+    def _begin(self) -> None:
+        """A window is all that is known."""
+
+    def _masks(self, answer: Output, place: int, time_s: float, size: tuple[int, int]) -> Iterator[ObjectMask]:
+        return self._union(answer.logits[0, place], size)
+
+
+class InstanceSegmenter(WindowSegmenter):
+    """An instance-aware bundle at work: object 0, and each object that is seen, sounding or silent.
+
+    An object is a query that is more likely something than nothing and not a second look at a stronger one. It keeps
+    its number through the clip, see `association`.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "auto", threshold: float | None = None) -> None:
+        """See WindowSegmenter. Raises ConfigError for another net."""
+        if bundle.config.instance_aware is None:
+            raise ConfigError(f"instances need an instance-aware net, {bundle.config.name} is {bundle.config.arch}")
+        super().__init__(bundle, device, threshold)
+        self._categories = bundle.categories
+        self._associate = Associator()
+
+    def _begin(self) -> None:
+        self._associate = Associator()
+
+    def _masks(self, answer: Output, place: int, time_s: float, size: tuple[int, int]) -> Iterator[ObjectMask]:
+        assert isinstance(answer, InstanceAwareOutput), "the config says so"
+        yield from self._union(answer.logits[0, place], size)
+        found = answer.sight.proposals
+        p, masks = found.probabilities[0, place], found.masks[0, place]
+        kept = objects(p, masks)
+        numbers = self._associate(time_s, masks[kept] > 0, p[kept])
+        heard = torch.sigmoid(answer.heard[0, place])
+        for number, i in sorted(zip(numbers, kept.tolist(), strict=True)):
+            mask = enlarged(masks[i][None], size)[0] > 0
+            if bool(mask.any()):
+                kind, score = int(p[i].argmax()), float(answer.sounding[0, place, i])
+                yield ObjectMask(
+                    object_id=number,
+                    mask=mask.cpu().numpy(),
+                    score=score,
+                    sounding=score > self.threshold,
+                    category=self._categories[kind],
+                    category_score=float(p[i, kind]),
+                    audio_score=float(heard[kind]),
+                )
+
+
+def open_segmenter(bundle: Bundle, device: str = "auto", threshold: float | None = None) -> WindowSegmenter:
+    """The segmenter that the bundle's net needs. Raises ConfigError."""
+    kind = TpaviSegmenter if bundle.config.arch == "tpavi" else InstanceSegmenter
+    return kind(bundle, device, threshold)
+
+
+def objects(p: Float[Tensor, "N K"], masks: Float[Tensor, "N h w"]) -> Int64[Tensor, " n"]:
+    """The queries that are objects, the surest first: more likely something than nothing, and no second looks."""
+    sure, lit = p.sum(1), masks > 0
+    order = [int(i) for i in sure.argsort(descending=True, stable=True) if sure[i] > SOMETHING and bool(lit[i].any())]
+    overlap = ious(lit, lit)
+    kept: list[int] = []
+    for i in order:
+        if all(overlap[i, j] <= SECOND_LOOK for j in kept):
+            kept.append(i)
+    return torch.tensor(kept, dtype=torch.long, device=p.device)
+
+
+def enlarged(logits: Float[Tensor, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n H W"]:
+    """Logits at the target size: enlarged before they are cut off, so that edges are smooth."""
+    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
 def windows(start_s: int, stop_s: int, window_s: int) -> Iterator[tuple[int, int]]:

@@ -46,7 +46,7 @@ def run_main_job(inputs: Iterable[str], config: SegmentConfig, job: JobConfig) -
     videos = find_videos(inputs)
     config = config.model_copy(update={"model": _pinned(config.model, job, out)})
     bundle = load_bundle(resolve_model(config.model))
-    record = run_record(config, bundle.config, bundle.weights_sha256)
+    record = run_record(config, bundle)
     with _tracked(job, out, config, record, inputs) as tracker:
         result = segment(videos, config, record, tracker, Progress())
         found = findings(config.archive, result.run_key, videos)

@@ -10,7 +10,7 @@ from avs_core.archive.schema import FrameRow, frame_table, instance_table
 from avs_core.clip import Clip, Instance, Unit
 from avs_core.errors import MediaError
 from avs_core.models.bundle import load_bundle
-from avs_core.models.segmenter import FramePrediction, ObjectMask, TpaviSegmenter
+from avs_core.models.segmenter import FramePrediction, ObjectMask, open_segmenter
 from avs_core.pipelines import wire
 from avs_core.pipelines.stages import OK, Row, dead_row, failed_row
 from avs_core.tracking import resolve_model
@@ -23,7 +23,7 @@ class SegmentUnit:
         bundle = load_bundle(resolve_model(model))
         if device == "cpu":
             torch.set_num_threads(1)  # sums are then taken in one order, on every machine
-        self._segmenter = TpaviSegmenter(bundle, device=device, threshold=threshold)
+        self._segmenter = open_segmenter(bundle, device, threshold)
         self._mask_size = mask_size
 
     def __call__(self, row: Row) -> Row:
@@ -80,4 +80,8 @@ def _instance(found: ObjectMask) -> Instance:
         area=masks.area(rle),
         bbox=masks.bbox(rle),
         score=found.score,
+        sounding=found.sounding,
+        category=found.category,
+        category_score=found.category_score,
+        audio_score=found.audio_score,
     )

@@ -17,7 +17,7 @@ from avs_core.archive.ledger import Ledger, load_ledger
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import ConfigError, TooManyDeadLetters
-from avs_core.models.bundle import BundleConfig
+from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.chain import chain, one_row_blocks, outcomes
 from avs_core.pipelines.cluster import connected, size_pools
@@ -99,31 +99,36 @@ class Totals:
         }
 
 
-def run_record(config: SegmentConfig, bundle: BundleConfig, weights_sha256: str) -> RunRecord:
+def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
     """Everything that decides what the masks are: it names the run.
 
     Raises `ConfigError` when units would split the bundle's windows.
     """
-    if config.unit_length_s % bundle.window_s:
+    made = bundle.config
+    if config.unit_length_s % made.window_s:
         raise ConfigError(
-            f"units must hold whole windows: {bundle.name} sees {bundle.window_s} s at a time, and a unit at rate "
+            f"units must hold whole windows: {made.name} sees {made.window_s} s at a time, and a unit at rate "
             f"{config.rate} has {config.unit_length_s} s: choose another unit_s"
         )
+    # What the weights do not tell: how a net composes its objects, and what it calls them.
+    composed = {} if made.instance_aware is None else {"composition": made.instance_aware.composition}
     return RunRecord(
-        model=bundle.name,
-        weights_sha256=weights_sha256,
+        model=made.name,
+        weights_sha256=bundle.weights_sha256,
         preprocessing={
-            "size": bundle.size,
-            "mean": list(bundle.mean),
-            "std": list(bundle.std),
-            "alignment": bundle.alignment,
-            "window_s": bundle.window_s,
+            "size": made.size,
+            "mean": list(made.mean),
+            "std": list(made.std),
+            "alignment": made.alignment,
+            "window_s": made.window_s,
             "rate": config.rate,
             "mask_size": list(config.mask_size) if config.mask_size else None,
             "audio": config.audio,
             "decoder": config.decoder,
+            **composed,
         },
-        thresholds={"mask": config.threshold or bundle.threshold},
+        thresholds={"mask": config.threshold or made.threshold},
+        categories=() if made.instance_aware is None else bundle.categories,
         numerics={"dtype": "float32"},
     )
 

@@ -25,6 +25,7 @@ from avs_core.models.bundle import (
     read_card,
     save_bundle,
 )
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.models.vggish import VGGish
 
@@ -107,7 +108,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     [
         ("model.safetensors", "not tensors", "not a safetensors file"),
         ("config.json", "{", "not a bundle config"),
-        ("config.json", json.dumps({"name": "x"}), "tpavi"),
+        ("config.json", json.dumps({"name": "x"}), "audio_encoder"),
         ("categories.json", "[1]", "list of names"),
         ("categories.json", "[", "not JSON"),
     ],
@@ -138,6 +139,31 @@ def test_save_refuses_networks_that_are_not_the_config(tmp_path: Path, parts: tu
     with pytest.raises(BundleError, match="config says vggish"):
         save_bundle(tmp_path, CONFIG.model_copy(update={"audio_encoder": "vggish"}), *parts, card="")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_instance_aware_bundle_survives_and_needs_a_name_for_each_category(tmp_path: Path) -> None:
+    net = InstanceAwareNet(
+        InstanceAwareConfig(backbone="tf_efficientnet_lite0", categories=2, queries=4, learnt=1, channels=16, finest=8)
+    ).eval()
+    config = BundleConfig(
+        name="tiny", arch="instance_aware", instance_aware=net.config, audio_encoder="audio_cnn", size=64
+    )
+    save_bundle(tmp_path, config, net, AudioCNN(), card="# Tiny\n", categories=("dog", "cello"))
+    loaded = load_bundle(tmp_path)
+    frames, audio = normal("frames", (1, 2, 3, 64, 64)), uniform("audio", (1, 2, 128))
+    with torch.inference_mode():
+        assert torch.equal(loaded.net(frames, audio).logits, net(frames, audio).logits)
+    with pytest.raises(BundleError, match="2 categories need as many names, got 1"):
+        save_bundle(tmp_path / "other", config, net, AudioCNN(), card="", categories=("dog",))
+    (tmp_path / "categories.json").write_text('["dog"]')
+    with pytest.raises(BundleError, match=r"names 1 categories, config\.json says 2"):
+        load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("arch", [{}, {"arch": "instance_aware", "tpavi": TPAVI}])
+def test_the_config_describes_its_own_net_and_no_other(arch: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="needs a section of that name and no other"):
+        BundleConfig.model_validate({"name": "x", "audio_encoder": "audio_cnn"} | arch)
 
 
 @pytest.mark.parametrize("wrong", [{"size": 100}, {"threshold": 1.0}, {"name": "A b"}, {"window_s": 0}, {"colour": 1}])

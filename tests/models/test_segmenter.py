@@ -16,7 +16,16 @@ from avs_core.clip import Clip
 from avs_core.errors import ConfigError, NonFiniteOutput
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.bundle import Bundle, BundleConfig
-from avs_core.models.segmenter import FramePrediction, TpaviSegmenter, phase_offsets, windows
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
+from avs_core.models.segmenter import (
+    FramePrediction,
+    InstanceSegmenter,
+    TpaviSegmenter,
+    objects,
+    open_segmenter,
+    phase_offsets,
+    windows,
+)
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 
 SIZE = 64
@@ -155,3 +164,74 @@ def test_phase_offsets() -> None:
     assert phase_offsets(1) == [0.9375]
     assert phase_offsets(2) == [0.4375, 0.9375]
     assert phase_offsets(4) == [0.1875, 0.4375, 0.6875, 0.9375]
+
+
+def instances(seed: int = 0) -> Bundle:
+    """An instance-aware bundle that sees and hears something everywhere."""
+    torch.manual_seed(seed)
+    made = InstanceAwareConfig(
+        backbone="tf_efficientnet_lite0", categories=3, queries=5, learnt=1, channels=16, heads=2, hidden=8, finest=8
+    )
+    net = InstanceAwareNet(made).eval()
+    net.classes.bias.data = torch.tensor([0.0, 0.0, 0.0, -3.0])
+    net.kernels[4].weight.data *= 20
+    config = BundleConfig(
+        name="tiny", arch="instance_aware", instance_aware=made, audio_encoder="audio_cnn", size=SIZE, threshold=0.4
+    )
+    return Bundle(config, ("dog", "cat", "cow"), net, AudioCNN().eval(), "0" * 64)
+
+
+def test_instances_are_the_nets_own_queries_with_their_scores() -> None:
+    bundle, made = instances(), clip(5)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (bundle.config.mean, bundle.config.std))
+    frames = (torch.from_numpy(made.frames[:5, 0]).permute(0, 3, 1, 2) / 255 - mean) / std
+    with torch.inference_mode():
+        answer = bundle.net(frames[None], bundle.audio_encoder(window_examples(made.waveform, 5, "aligned", 0))[None])
+    found = list(InstanceSegmenter(bundle, device="cpu").segment(made, 0, (SIZE, SIZE)))
+    assert sum(len(frame.masks) for frame in found) > 5
+    for t, frame in enumerate(found):
+        union = torch.sigmoid(answer.logits[0, t]) > 0.4
+        assert [np.array_equal(one.mask, union) for one in frame.masks if one.object_id == 0] == [True] * bool(
+            union.any()
+        )
+        p = answer.sight.proposals.probabilities[0, t]
+        kept = objects(p, answer.sight.proposals.masks[0, t])
+        scores = {round(float(answer.sounding[0, t, i]), 5): int(i) for i in kept}
+        singles = [one for one in frame.masks if one.object_id]
+        assert len(singles) == len(kept)
+        for one in singles:
+            i = scores[round(one.score, 5)]
+            kind = int(p[i].argmax())
+            assert one.category == bundle.categories[kind]
+            assert one.category_score == pytest.approx(float(p[i, kind]))
+            assert one.audio_score == pytest.approx(float(torch.sigmoid(answer.heard[0, t, kind])))
+            assert one.sounding == (one.score > 0.4)
+
+
+def test_objects_keep_their_numbers_from_window_to_window_and_begin_anew_with_a_clip() -> None:
+    still = clip(10)
+    still = replace(still, frames=np.repeat(still.frames[:1], 10, axis=0))
+    segmenter = InstanceSegmenter(instances(), device="cpu")
+    seen = [[one.object_id for one in frame.masks if one.object_id] for frame in segmenter.segment(still, 0)]
+    assert len(seen) == 10
+    assert seen[0] == list(range(1, len(seen[0]) + 1))
+    assert seen == [seen[0]] * 10
+    assert [one.object_id for one in next(segmenter.segment(still, 0)).masks if one.object_id] == seen[0]
+
+
+def test_an_object_is_something_and_no_second_look() -> None:
+    left, right, most = torch.full((3, 8, 8), -1.0)
+    left[:, :4], right[:, 4:], most[:, :5] = 1, 1, 1
+    nowhere = torch.full((8, 8), -1.0)
+    p = torch.tensor([[0.5, 0.1], [0.2, 0.2], [0.3, 0.6], [0.9, 0.0], [0.1, 0.5]])
+    masks = torch.stack([left, right, most, nowhere, right])
+    assert objects(p, masks).tolist() == [2, 4], "0 looks at what 2 covers, 1 is unsure, 3 covers nothing"
+
+
+def test_a_bundle_opens_its_own_segmenter(bundle: Bundle) -> None:
+    assert type(open_segmenter(bundle, "cpu")) is TpaviSegmenter
+    assert type(open_segmenter(instances(), "cpu")) is InstanceSegmenter
+    with pytest.raises(ConfigError, match="needs a TPAVI net, tiny is instance_aware"):
+        TpaviSegmenter(instances(), "cpu")
+    with pytest.raises(ConfigError, match="need an instance-aware net, tiny is tpavi"):
+        InstanceSegmenter(bundle, "cpu")

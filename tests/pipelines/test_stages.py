@@ -38,7 +38,7 @@ def video(path: Path) -> VideoRef:
 def test_a_clip_goes_through_all_stages_into_an_archive_that_holds(demo_clips: list[Path], tmp_path: Path) -> None:
     config = SegmentConfig(archive=str(tmp_path / "archive"))
     bundle = load_bundle(config.model)
-    record = run_record(config, bundle.config, bundle.weights_sha256)
+    record = run_record(config, bundle)
     decode, limits = config.decode_config(bundle.config.size), config.decode_limits()
     with closing(ProbeVideo(decode, limits, 5)) as probe, closing(DecodeUnit(decode, limits)) as decoder:
         _go_through(probe, decoder, video(demo_clips[0]), config, record)

@@ -15,7 +15,7 @@ from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.tpavi import TPAVINet
 from avs_core.training.held_out import HeldOut
 from avs_core.training.initialise import LITE0_INPUT
-from avs_core.training.network import Trainee
+from avs_core.training.network import TPAVITrainee, Trainee
 from tests.test_recipes import SemanticTold
 from tests.training.conftest import TINY_NET
 
@@ -55,7 +55,7 @@ def test_the_figure_of_classes_is_a_mean_over_classes() -> None:
     """Everything is class 3; the answer says 3 in half of the pixels and 1 in the others."""
     data = SemanticTold(((0,),) * 2, (5,) * 2, setting="avss")
 
-    class Half(Trainee):
+    class Half(TPAVITrainee):
         def forward(self, frames, log_mel):  # type: ignore[no-untyped-def]  # as Trainee's
             answer = super().forward(frames, log_mel)
             logits = torch.zeros_like(answer.masks.logits)
