@@ -6,10 +6,11 @@ An archive's row holds `counts`, `height` and `width`; `from_row` makes an `Rle`
     masks.decode(masks.from_row(row["counts"], row["height"], row["width"]))
 """
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 from pycocotools import mask as coco
 
 from avs_core.errors import InputError
@@ -117,3 +118,9 @@ def _check_sizes(rles: list[Rle]) -> None:
     sizes = {tuple(rle["size"]) for rle in rles}
     if len(sizes) != 1:
         raise InputError(f"masks that are combined must share one size, got {sorted(sizes) or 'no mask'}")
+
+
+def ious(one: Sequence[Rle], other: Sequence[Rle]) -> Float64[np.ndarray, "n m"]:
+    """IoU of each pair of two lists, neither of them empty."""
+    found: Float64[np.ndarray, "n m"] = coco.iou(list(one), list(other), [0] * len(other))
+    return found

@@ -24,6 +24,7 @@ from avs_core.evaluation.figures import (
     overall,
     precision_recall,
 )
+from avs_core.evaluation.instances import FrameInstances, InstanceFigures, frame_instances, instance_figures
 from avs_core.evaluation.listening import Listening, listening
 from avs_core.evaluation.predict import Candidate
 from avs_core.evaluation.scores import ClipScore, score_clip
@@ -32,10 +33,14 @@ from avs_core.evaluation.sounds import SoundBank
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What one clip gave; `control` is None where no controls were asked for."""
+    """What one clip gave; `control` is None where no controls were asked for.
+
+    instances  frame by frame, where the model tells objects apart and the data too
+    """
 
     score: ClipScore
     control: ClipControl | None
+    instances: tuple[FrameInstances, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Report:
     categories, sources, subsets, settings   the same figures by group; a clip of two categories is in both
     classes     AVSS: M_J of each class that was shown or said
     curve       (recall, precision) of all pixels at 255 thresholds, ascending
+    instances   which objects are found and what they are called; None where the model or the data know of none
     unanswered  clips that counted as dark, since an archive holds nothing about them
     left_out    clips that are in no figure, since an archive never saw them
     """
@@ -67,6 +73,7 @@ class Report:
     classes: dict[str, float]
     curve: tuple[tuple[float, float], ...]
     listening: Listening | None
+    instances: InstanceFigures | None = None
     unanswered: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -82,6 +89,8 @@ class Report:
             flat |= {f"subset.{subset}.{k}": v for k, v in asdict(figures).items() if v is not None}
         if self.listening is not None:
             flat |= _flat_listening(self.listening)
+        if self.instances is not None:
+            flat |= {f"instances.{name}": value for name, value in asdict(self.instances).items()}
         return {name: float(value) for name, value in flat.items()}
 
 
@@ -99,9 +108,12 @@ class Examiner:
         """Examine the clip of that number. Raises DataError, NonFiniteOutput."""
         candidate = self._candidate
         clip = self._data.load(self._refs[place], candidate.size, candidate.alignment)
-        logits = candidate.logits(clip.frames, torch.from_numpy(clip.log_mel))
-        score = score_clip(place, clip, logits, candidate.threshold)
-        return ClipResult(score, control_clip(place, clip, candidate, self._bank) if self._controls else None)
+        log_mel = torch.from_numpy(clip.log_mel)
+        score = score_clip(place, clip, candidate.logits(clip.frames, log_mel), candidate.threshold)
+        control = control_clip(place, clip, candidate, self._bank) if self._controls else None
+        found = candidate.objects(clip.frames, log_mel) if clip.instances else None
+        instances = () if found is None else tuple(frame_instances(clip, found, candidate.categories))
+        return ClipResult(score, control, instances)
 
 
 def evaluate_set(
@@ -169,6 +181,9 @@ def make_report(
         classes=classes,
         curve=precision_recall(scores),
         listening=listening(controls, seed) if controls else None,
+        instances=instance_figures(
+            frame for result in sorted(found, key=lambda one: one.score.place) for frame in result.instances
+        ),
         unanswered=tuple(score.clip_id for score in scores if not score.answered),
         left_out=tuple(left_out),
     )

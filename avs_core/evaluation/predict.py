@@ -1,7 +1,7 @@
 """What is measured: something that answers frames and sound with logits."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from avs_core.audio import Alignment
 from avs_core.errors import ConfigError, NonFiniteOutput
+from avs_core.evaluation.instances import Find, FrameObjects
 from avs_core.models.bundle import Bundle, Net
+from avs_core.models.instance_aware import InstanceAwareNet
 from avs_core.models.normalisation import Normalisation
+from avs_core.models.segmenter import enlarged, objects
 
 Predict = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T 1 96 64"]], Float[Tensor, "1 T *K H W"]]
 """Logits of one window, on the CPU, from its frames and its log-mel examples; K where there are classes."""
@@ -25,6 +28,7 @@ class Candidate:
 
     size, alignment, window_s  side of its frames (pixels), where it takes its sound, how many seconds it sees together
     threshold                  on the probability, above which it says that a pixel sounds
+    find, categories           its objects and what it may call them; None and () for a model that tells none apart
     """
 
     name: str
@@ -33,6 +37,8 @@ class Candidate:
     alignment: Alignment
     window_s: int
     threshold: float = 0.5
+    find: Find | None = None
+    categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.window_s < 1 or not 0 < self.threshold < 1:
@@ -46,12 +52,27 @@ class Candidate:
 
         Raises NonFiniteOutput for NaN or infinity.
         """
-        seen = torch.from_numpy(frames)
-        cuts = [slice(first, first + self.window_s) for first in range(0, len(seen), self.window_s)]
-        logits = torch.cat([self.predict(seen[None, at], log_mel[None, at])[0] for at in cuts])
+        logits = torch.cat([self.predict(*window)[0] for window in self._windows(frames, log_mel)])
         if not bool(torch.isfinite(logits).all()):
             raise NonFiniteOutput(f"logits must be finite, those of {self.name} are not: check its weights")
         return logits
+
+    @torch.inference_mode()
+    def objects(
+        self, frames: UInt8[np.ndarray, "T H W 3"], log_mel: Float32[Tensor, "T 1 96 64"]
+    ) -> list[FrameObjects] | None:
+        """Of each frame of one clip; None for a model that tells no objects apart."""
+        if self.find is None:
+            return None
+        return [one for window in self._windows(frames, log_mel) for one in self.find(*window)]
+
+    def _windows(
+        self, frames: UInt8[np.ndarray, "T H W 3"], log_mel: Float32[Tensor, "T 1 96 64"]
+    ) -> Iterator[tuple[UInt8[Tensor, "1 t H W 3"], Float32[Tensor, "1 t 1 96 64"]]]:
+        seen = torch.from_numpy(frames)
+        for first in range(0, len(seen), self.window_s):
+            at = slice(first, first + self.window_s)
+            yield seen[None, at], log_mel[None, at]
 
 
 class Glances:
@@ -88,10 +109,38 @@ def answering(net: Net, audio_encoder: nn.Module, normalise: Normalisation, devi
     return predict
 
 
+def finding(net: InstanceAwareNet, audio_encoder: nn.Module, normalise: Normalisation, device: str = "auto") -> Find:
+    """The objects that an instance-aware net in eval mode sees and hears. Arguments as in `answering`."""
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    net, audio_encoder = net.to(chosen), audio_encoder.to(chosen)
+
+    def find(frames: UInt8[Tensor, "1 T H W 3"], log_mel: Float32[Tensor, "1 T 1 96 64"]) -> list[FrameObjects]:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            answer = net(normalise(frames.to(chosen)), audio_encoder(log_mel[0].to(chosen))[None])
+        seen = answer.sight.proposals
+        return [
+            _objects(seen.probabilities[0, t], seen.masks[0, t], answer.sounding[0, t], frames.shape[2:4])
+            for t in range(frames.shape[1])
+        ]
+
+    return find
+
+
+def _objects(
+    p: Float[Tensor, "N K"], masks: Float[Tensor, "N h w"], sounding: Float[Tensor, " N"], size: torch.Size
+) -> FrameObjects:
+    kept = objects(p, masks)
+    lit = enlarged(masks[kept], (size[0], size[1])) > 0 if len(kept) else torch.zeros(0, *size, dtype=torch.bool)
+    return FrameObjects(lit.cpu(), p[kept].cpu(), sounding[kept].cpu())
+
+
 def bundle_candidate(bundle: Bundle, device: str = "auto", threshold: float | None = None) -> Candidate:
     """A bundle under test; `device` "auto" takes a GPU where there is one. Moves the networks."""
     config = bundle.config
-    predict = answering(bundle.net, bundle.audio_encoder, Normalisation(config.mean, config.std), device)
+    normalise, find = Normalisation(config.mean, config.std), None
+    predict = answering(bundle.net, bundle.audio_encoder, normalise, device)
+    if isinstance(bundle.net, InstanceAwareNet):
+        find = finding(bundle.net, bundle.audio_encoder, normalise, device)
     return Candidate(
         config.name,
         predict,
@@ -99,6 +148,8 @@ def bundle_candidate(bundle: Bundle, device: str = "auto", threshold: float | No
         config.alignment,
         config.window_s,
         config.threshold if threshold is None else threshold,
+        find,
+        bundle.categories,
     )
 
 

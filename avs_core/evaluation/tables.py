@@ -7,6 +7,7 @@ from rich.table import Table
 
 from avs_core.evaluation.examine import Report
 from avs_core.evaluation.figures import Figures
+from avs_core.evaluation.instances import InstanceFigures
 from avs_core.evaluation.listening import Listening
 
 _COLUMNS = {
@@ -30,6 +31,8 @@ def tables(report: Report) -> Iterator[Table]:
     yield _groups(report)
     if report.listening is not None:
         yield _listening(report.listening)
+    if report.instances is not None:
+        yield _instances(report.instances)
 
 
 def _groups(report: Report) -> Table:
@@ -68,6 +71,17 @@ def _cells(figures: Figures) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _instances(found: InstanceFigures) -> Table:
+    table = Table("objects", "figures", title="Which objects does it find?", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_row(
+        f"seen: {found.objects}",
+        f"AP {found.ap:.3f}, at IoU .5 {found.ap50:.3f}, whatever they are called {found.ap_any:.3f}; covered "
+        f"{found.recalled:.1%}, and of these rightly named {found.named:.1%}",
+    )
+    table.add_row(f"heard: {found.sounding}", f"AP at IoU .5 {found.heard_ap50:.3f}, whatever they are called")
+    return table
 
 
 def _listening(found: Listening) -> Table:
