@@ -146,7 +146,7 @@ def _naming(
     """Loss of each query's class, and its weight."""
     queries, objects = pair
     rows = classes.float()
-    loss, weight = _unassigned(rows, _on_given(masks, given), given.kinds, silent)
+    loss, weight = _unassigned(rows, share_on_given(torch.sigmoid(masks.float()), given), given.kinds, silent)
     assigned = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     assigned[queries] = True
     labels = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
@@ -172,9 +172,8 @@ def _unassigned(
 
 
 @torch.no_grad()
-def _on_given(masks: Float[Tensor, "N h w"], given: Given) -> Float[Tensor, " N"]:
-    """Which share of each query's mask lies on given objects."""
-    said = torch.sigmoid(masks.float())
+def share_on_given(said: Float[Tensor, "N h w"], given: Given) -> Float[Tensor, " N"]:
+    """Which share of each mask, in [0, 1], lies on given objects."""
     known = given.masks.sum(0).clamp(max=1).to(said) if len(given.kinds) else torch.zeros_like(said[0])
     return (said * known).sum((-2, -1)) / said.sum((-2, -1)).clamp(min=1e-6)
 

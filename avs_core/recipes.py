@@ -102,7 +102,7 @@ def _silent(variant: SilentAware, about: str) -> InstanceRecipe:
     return replace(
         INSTANCES,
         name=f"{INSTANCES.name}-{variant}",
-        about=f"{INSTANCES.name} from sounding objects alone, {about}",
+        about=f"instance-aware AVS from sounding objects alone, {about}",
         sight_objective=SightObjective(known="sounding", silent=variant),
     )
 
@@ -111,6 +111,7 @@ SILENT_AWARE = (
     _silent("plain", "with plain MaskFormer's no-object loss"),
     _silent("ignore", "what may be silent is left alone"),
     _silent("soft", "what may be silent is only told what it is not"),
+    _silent("pseudo", "a bundle's proposals (--init) are the others"),
 )
 """The silent object-aware objectives of paper 2, and what they are compared with."""
 

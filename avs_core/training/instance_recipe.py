@@ -8,6 +8,7 @@ import torch
 
 from avs_core.datasets.composed import ComposedSet
 from avs_core.datasets.sources import Split
+from avs_core.errors import ConfigError
 from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_encoder, load_bundle, save_bundle
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.training.card import card, figures, instance_aware_net
@@ -16,7 +17,7 @@ from avs_core.training.data import StreamConfig
 from avs_core.training.feed import FeedConfig
 from avs_core.training.held_out import HeldOut
 from avs_core.training.initialise import LITE0_INPUT, load_lite0
-from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage
+from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage, Teacher
 from avs_core.training.job import TrainingJob
 from avs_core.training.loop import LoopConfig
 from avs_core.training.materials import Materials
@@ -78,7 +79,7 @@ class InstanceRecipe:
                 loop=sight,
                 build=partial(build, "sight"),
                 share=self._seen(materials, sight.steps),
-                objective=self.sight_objective,
+                objective=self._sight_objective(materials),
                 workers=materials.workers,
             ),
             RecipeJob(
@@ -91,6 +92,17 @@ class InstanceRecipe:
                 leave=partial(leave_bundle, self, materials, categories),
                 workers=materials.workers,
             ),
+        )
+
+    def _sight_objective(self, materials: Materials) -> SightObjective:
+        pseudo = self.sight_objective.silent == "pseudo"
+        if pseudo != (materials.init is not None):
+            need = "learns from the proposals of a frozen bundle: give it, --init" if pseudo else "takes no --init"
+            raise ConfigError(f"{self.name} {need}")
+        return (
+            self.sight_objective
+            if materials.init is None
+            else replace(self.sight_objective, teacher=Teacher(materials.init))
         )
 
     def _categories(self, materials: Materials) -> tuple[str, ...]:

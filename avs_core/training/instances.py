@@ -4,8 +4,10 @@ A  sight         the queries of each frame against the objects that are known, s
 B  correlation   the lit mask against all that sounds; only the ear learns                    (`CorrelationObjective`)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from avs_core.errors import ConfigError
+from avs_core.models.bundle import load_bundle
 from avs_core.models.instance_aware import InstanceAwareNet, InstanceAwareOutput, Proposals
-from avs_core.query_losses import DOUBT, Given, SilentAware, cell_loss, correlation_loss, sight_loss
+from avs_core.models.segmenter import objects
+from avs_core.query_losses import DOUBT, Given, SilentAware, cell_loss, correlation_loss, share_on_given, sight_loss
 from avs_core.training.data import Batch
 from avs_core.training.network import Answer, Normalisation, Trainee, embed
 from avs_core.training.objectives import naming_loss
@@ -49,21 +53,65 @@ class InstanceTrainee(Trainee):
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A frozen segmenter whose proposals stand for the objects that nobody tells of: those of a bundle.
+
+    A proposal counts if it names a category with more than ½ and less than ½ of it lies on what is given.
+    """
+
+    bundle: str
+
+    @cached_property
+    def _loaded(self) -> tuple[InstanceAwareNet, Normalisation]:
+        bundle = load_bundle(self.bundle)
+        if not isinstance(bundle.net, InstanceAwareNet):
+            raise ConfigError(f"proposals come from an instance-aware bundle, {self.bundle} is {bundle.config.arch}")
+        return bundle.net, Normalisation(bundle.config.mean, bundle.config.std)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"bundle": self.bundle}
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, given: Sequence[Given]) -> list[Given]:
+        """The objects of each frame, with the proposals among them. Raises BundleError, ConfigError."""
+        net, normalise = self._loaded
+        seen = net.to(batch.frames.device).look(normalise(batch.frames)).proposals
+        frames = zip(seen.probabilities.flatten(0, 1), seen.masks.flatten(0, 1), given, strict=True)
+        return [self._joined(p.float(), masks.float(), one) for p, masks, one in frames]
+
+    def _joined(self, p: Float[Tensor, "N K"], masks: Float[Tensor, "N h w"], known: Given) -> Given:
+        at = objects(p, masks)
+        best, kinds = p[at].max(1)
+        at, kinds = at[best > DOUBT], kinds[best > DOUBT]
+        lit = (masks[at] > 0).float()
+        if not len(at):
+            return known
+        size = known.masks.shape[-2:]
+        lit = F.interpolate(lit[None], (size[0], size[1]), mode="bilinear", align_corners=False)[0]
+        apart = share_on_given(lit, known) < DOUBT
+        return Given(torch.cat([known.kinds, kinds[apart]]), torch.cat([known.masks, lit[apart]]))
+
+
+@dataclass(frozen=True)
 class SightObjective:
     """Stage A. Every layer of the decoder answers for its own proposals.
 
-    known   whether all objects that the data tells of are given, or those alone that sound
-    silent  what becomes of queries that may be silent objects, see avs_core.query_losses
+    known    whether all objects that the data tells of are given, or those alone that sound
+    silent   what becomes of queries that may be silent objects, see avs_core.query_losses
+    teacher  whose proposals are given too, for `silent` "pseudo"
     """
 
     known: Known = "sounding"
     silent: SilentAware = "ignore"
+    teacher: Teacher | None = None
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"cells", "class", "mask", "dice"}. Raises ConfigError for data without objects."""
         sight = _output(answer).sight
         finest = sight.proposals.masks.shape[-2:]
         frames = given(batch, self.known, (finest[0], finest[1]))
+        if self.teacher is not None:
+            frames = self.teacher(batch, frames)
         labelled = batch.labelled.flatten()
         frames = [one for one, wanted in zip(frames, labelled.tolist(), strict=True) if wanted]
         terms = {"cells": cell_loss(sight.cells.flatten(0, 1)[labelled].float(), frames, self.silent)}

@@ -1,5 +1,6 @@
 """What the instance-aware model is given, what learns in which stage, and a whole run, tiny."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError, DataError
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.bundle import load_bundle
-from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet, Proposals, Sight
+from avs_core.query_losses import Given
 from avs_core.recipes import INSTANCES
 from avs_core.tracking import NullRun
 from avs_core.training.data import OBJECTS, Batch, CompositeBatches, StreamConfig, object_labels
 from avs_core.training.engine import Alone
 from avs_core.training.initialise import LITE0_INPUT
-from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage, given
+from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage, Teacher, given
 from avs_core.training.materials import Materials
+from avs_core.training.recipe_job import RecipeJob
 from avs_core.training.train import Trained, train
 
 TINY = InstanceAwareConfig(
@@ -122,6 +125,38 @@ def test_given_are_the_objects_of_the_data_or_those_that_sound(batch: Batch) -> 
         assert float(union.mean()) == pytest.approx(float(batch.masks[i, 0].float().mean()), abs=0.005)
         assert set(lit.kinds.tolist()) <= set(one.kinds.tolist())
     assert any(len(lit.kinds) < len(one.kinds) for one, lit in zip(everything, sounding, strict=True))
+
+
+def test_a_teachers_proposals_join_what_is_given_where_they_lie_apart(tmp_path: Path, batch: Batch) -> None:
+    net = tiny(3, "sight").net.eval()
+    left, right = torch.full((2, 8, 8), -9.0)
+    left[:, :4], right[:, 4:] = 9, 9
+    classes = torch.full((6, 4), -9.0)
+    classes[:, 3] = 9
+    classes[0, 3] = classes[1, 3] = -9
+    classes[0, 1] = classes[1, 2] = 9
+    masks = torch.stack([left, right, *[left] * 4])
+    proposals = Proposals(classes.expand(3, 1, 6, 4), masks.expand(3, 1, 6, 8, 8))
+    net.look = lambda frames: Sight(torch.zeros(3, 1, 4, 2, 2), (proposals,))  # type: ignore[method-assign]
+    teacher = Teacher("unread")
+    teacher.__dict__["_loaded"] = net, LITE0_INPUT
+    known = Given(torch.tensor([0]), torch.sigmoid(left)[None])
+    nothing = Given(torch.zeros(0, dtype=torch.long), torch.zeros(0, 8, 8))
+    found = teacher(batch, [known, nothing, known])
+    assert [one.kinds.tolist() for one in found] == [[0, 2], [1, 2], [0, 2]]
+    torch.testing.assert_close(found[1].masks, torch.sigmoid(masks[:2]), atol=1e-3, rtol=0)
+    assert vars(copy.copy(teacher)) == {"bundle": "unread"}, "what it has loaded does not travel"
+
+
+def test_a_pseudo_recipe_needs_a_bundle_and_the_others_take_none(tiny_sources: Sources) -> None:
+    pseudo = replace(RECIPE, sight_objective=SightObjective("sounding", "pseudo"))
+    sight = pseudo.jobs(Materials(sources=tiny_sources, init="some/bundle"))[0]
+    assert isinstance(sight, RecipeJob)
+    assert sight.objective == SightObjective("sounding", "pseudo", Teacher("some/bundle"))
+    with pytest.raises(ConfigError, match="proposals of a frozen bundle: give it, --init"):
+        pseudo.jobs(Materials(sources=tiny_sources))
+    with pytest.raises(ConfigError, match="tiny takes no --init"):
+        RECIPE.jobs(Materials(sources=tiny_sources, init="some/bundle"))
 
 
 def test_data_without_objects_is_refused(batch: Batch) -> None:
