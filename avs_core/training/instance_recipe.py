@@ -99,11 +99,8 @@ class InstanceRecipe:
         if pseudo != (materials.init is not None):
             need = "learns from the proposals of a frozen bundle: give it, --init" if pseudo else "takes no --init"
             raise ConfigError(f"{self.name} {need}")
-        return (
-            self.sight_objective
-            if materials.init is None
-            else replace(self.sight_objective, teacher=Teacher(materials.init))
-        )
+        teacher = None if materials.init is None else Teacher(materials.init)
+        return replace(self.sight_objective, teacher=teacher)
 
     def _categories(self, materials: Materials) -> tuple[str, ...]:
         if materials.data is not None:
