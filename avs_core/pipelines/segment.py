@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pydantic import JsonValue
 from ray.data import ActorPoolStrategy, Dataset
 
 from avs_core import storage
@@ -110,8 +111,10 @@ def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
             f"units must hold whole windows: {made.name} sees {made.window_s} s at a time, and a unit at rate "
             f"{config.rate} has {config.unit_length_s} s: choose another unit_s"
         )
-    # What the weights do not tell: how a net composes its objects, and what it calls them.
-    composed = {} if made.instance_aware is None else {"composition": made.instance_aware.composition}
+    # What the weights do not tell: how a net composes its objects, and where their numbers begin anew.
+    composed: dict[str, JsonValue] = {}
+    if made.instance_aware is not None:
+        composed = {"composition": made.instance_aware.composition, "unit_s": config.unit_length_s}
     return RunRecord(
         model=made.name,
         weights_sha256=bundle.weights_sha256,

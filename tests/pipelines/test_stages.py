@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
@@ -14,7 +15,9 @@ from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import VideoRef
 from avs_core.errors import AccessDenied, NotApplied, OutcomeUnknown, StorageError
 from avs_core.media.config import DecodeConfig, DecodeLimits
-from avs_core.models.bundle import load_bundle
+from avs_core.models.audio_cnn import AudioCNN
+from avs_core.models.bundle import BundleConfig, load_bundle, save_bundle
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.pipelines import stages, wire
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.model_stage import SegmentUnit
@@ -67,6 +70,52 @@ def _go_through(
     times = open_frames(config.archive).to_table().column("frame_time_us").to_pylist()
     assert times == [second * 1_000_000 + 920_000 for second in range(6)]  # 25 fps: shown at 0.9375 s since 0.92 s
     assert open_archive(config.archive).count_rows() == sum(commit.instances for commit in read_commits(config.archive))
+
+
+def tiny_instances(folder: Path) -> str:
+    """A bundle that sees and hears something everywhere."""
+    torch.manual_seed(0)
+    made = InstanceAwareConfig(
+        backbone="tf_efficientnet_lite0", categories=3, queries=5, learnt=1, channels=16, heads=2, hidden=8, finest=8
+    )
+    net = InstanceAwareNet(made).eval()
+    net.classes.bias.data = torch.tensor([0.0, 0.0, 0.0, -3.0])
+    net.kernels[4].weight.data *= 20
+    config = BundleConfig(
+        name="tiny", arch="instance_aware", instance_aware=made, audio_encoder="audio_cnn", size=64, threshold=0.4
+    )
+    save_bundle(folder, config, net, AudioCNN(), card="# Tiny\n", categories=("dog", "cat", "cow"))
+    return str(folder)
+
+
+def test_objects_reach_the_archive_with_their_names_and_scores(demo_clips: list[Path], tmp_path: Path) -> None:
+    model = tiny_instances(tmp_path / "tiny")
+    config = SegmentConfig(archive=str(tmp_path / "archive"), model=model)
+    bundle = load_bundle(model)
+    record = run_record(config, bundle)
+    assert record.categories == ("dog", "cat", "cow")
+    decode, limits = config.decode_config(bundle.config.size), config.decode_limits()
+    with closing(ProbeVideo(decode, limits, 5)) as probe, closing(DecodeUnit(decode, limits)) as decoder:
+        _go_through(probe, decoder, video(demo_clips[0]), config, record)
+    rows = open_archive(config.archive).to_table().to_pylist()
+    whole, objects = ([row for row in rows if (row["object_id"] == 0) == union] for union in (True, False))
+    assert whole
+    assert objects
+    assert {(row["category"], row["category_score"], row["audio_score"]) for row in whole} == {(None, None, None)}
+    for row in objects:
+        assert row["category"] in bundle.categories
+        assert all(0 <= row[score] <= 1 for score in ("score", "category_score", "audio_score"))
+        assert row["sounding"] == (row["score"] > 0.4)
+
+
+def test_only_where_objects_are_numbered_does_the_length_of_a_unit_name_the_run(tmp_path: Path) -> None:
+    model = tiny_instances(tmp_path / "tiny")
+    for name, differ in ((model, True), ("tpavi-light", False)):
+        bundle = load_bundle(name)
+        keys = {
+            run_key(run_record(SegmentConfig(archive="a", model=name, unit_s=unit_s), bundle)) for unit_s in (5, 60)
+        }
+        assert len(keys) == 1 + differ
 
 
 def test_a_bad_file_passes_through_as_a_dead_letter(tmp_path: Path) -> None:
