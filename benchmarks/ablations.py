@@ -1,5 +1,7 @@
 """`python -m benchmarks.ablations --data URI --out DIR`: the ablations of paper 1 on a labelled set, in one table.
 
+`--recipes composites-light composites-light-no-audio instances-light …` compares the models of both papers likewise.
+
 Trains each recipe with each seed on the train split, all alike but for what the recipe says, chooses the threshold on
 val and evaluates the test split as `avs evaluate` does, audio-control tests included. Run again, it goes on where it
 stopped; with `--only-table` it prints what is there.
@@ -25,13 +27,15 @@ from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet
 from avs_core.datasets.opening import open_dataset
 from avs_core.errors import ConfigError
 from avs_core.evaluation.examine import evaluate_set
-from avs_core.evaluation.predict import Candidate, Predict, answering
+from avs_core.evaluation.predict import Candidate, Predict, answering, finding
+from avs_core.models.instance_aware import InstanceAwareNet
 from avs_core.recipes import ABLATIONS, LIGHT, find_recipe
 from avs_core.tracking import NullRun
 from avs_core.training.composites import LightRecipe
 from avs_core.training.engine import Alone
 from avs_core.training.evaluation import THRESHOLDS, Tally, labelled_logits, truth
 from avs_core.training.held_out import HeldOut
+from avs_core.training.instance_recipe import InstanceRecipe
 from avs_core.training.loop import load_weights
 from avs_core.training.materials import Materials
 from avs_core.training.network import Trainee
@@ -49,6 +53,8 @@ COLUMNS = {
     "lit in silence": "negative.silence.area",
     "pair switch": "pair_switch.passed",
     "worst of pair": "pair_switch.worst_iou",
+    "objects AP .5": "instances.ap50",
+    "rightly named": "instances.named",
 }
 """What the table shows of a run: heading → name in `Report.metrics`."""
 FIGURES = "figures.json"
@@ -124,7 +130,10 @@ def run(name: str, seed: int, data: LabelledSet, terms: Terms, out: Path) -> Non
     seconds = time.monotonic() - started
     predict = answering(trainee.net, trainee.audio_encoder, trainee.normalise, "cpu")
     threshold = best_threshold(predict, HeldOut(data, terms.size, "aligned", 5, terms.val_clips))
-    candidate = Candidate(name, predict, terms.size, "aligned", 5, threshold)
+    find = None
+    if isinstance(trainee.net, InstanceAwareNet):
+        find = finding(trainee.net, trainee.audio_encoder, trainee.normalise, "cpu")
+    candidate = Candidate(name, predict, terms.size, "aligned", 5, threshold, find, data.categories)
     report = evaluate_set(candidate, data, "test", limit=terms.test_clips)
     figures = report.metrics() | {"threshold": threshold, "train_seconds": round(seconds)}
     logging.getLogger(__name__).info("%s, seed %d: %s", name, seed, shown(figures))
@@ -133,10 +142,7 @@ def run(name: str, seed: int, data: LabelledSet, terms: Terms, out: Path) -> Non
 
 def trained(name: str, seed: int, data: LabelledSet, terms: Terms, folder: Path) -> Trainee:
     """A trainee with the weights that the recipe would ship; goes on from its last checkpoint."""
-    recipe = find_recipe(name)
-    if not isinstance(recipe, LightRecipe):
-        raise ConfigError(f"{name} is not one of our recipes for composites; those are {LIGHT.name} and its ablations")
-    recipe = replace(recipe, feed=replace(recipe.feed, size=terms.size), bundle_size=terms.size)
+    recipe = sized(name, terms.size)
     materials = Materials(data=data, audio=terms.audio, seed=seed, steps=terms.steps, workers=0)
     weights = None
     for job in recipe.jobs(materials):
@@ -149,6 +155,17 @@ def trained(name: str, seed: int, data: LabelledSet, terms: Terms, folder: Path)
     trainee = silent.build()
     load_weights(trainee, storage.read_bytes(done.weights))
     return trainee.eval()
+
+
+def sized(name: str, size: int) -> LightRecipe | InstanceRecipe:
+    """One of our recipes, with frames of `size` pixels. Raises ConfigError for another."""
+    recipe = find_recipe(name)
+    if isinstance(recipe, LightRecipe):
+        return replace(recipe, feed=replace(recipe.feed, size=size), bundle_size=size)
+    if isinstance(recipe, InstanceRecipe):
+        feeds = replace(recipe.seen_feed, size=size), replace(recipe.heard_feed, size=size)
+        return replace(recipe, seen_feed=feeds[0], heard_feed=feeds[1], bundle_size=size)
+    raise ConfigError(f"{name} is not one of our recipes for composites; they are {LIGHT.name}… and instances-…")
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ the same objects by how surely they sound against those that sound.
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ from avs_core.masks import Rle
 
 SEEN = 0.005
 """Share of the picture below which an object is a scrap: nobody is asked for it, and who finds it is not wrong."""
+
+BINS = 10
+"""Of the calibration error."""
 
 _HIT = 0.5
 
@@ -81,6 +84,7 @@ class InstanceFigures:
     recalled           share that some found object covers with IoU >= .5
     named              of these, share that it calls by their name
     heard_ap50         AP at IoU .5 of the sounding ones, by how surely what was found sounds, whatever it is called
+    ece                how far the sounding scores of covered objects are from how often such objects sound
     """
 
     objects: int
@@ -91,6 +95,7 @@ class InstanceFigures:
     recalled: float
     named: float
     heard_ap50: float
+    ece: float
 
 
 def frame_instances(
@@ -109,7 +114,8 @@ def instance_figures(frames: Iterable[FrameInstances]) -> InstanceFigures | None
     asked = [one for frame in frames for one in frame.truth if not one.scrap]
     if not asked:
         return None
-    recalled, named = _named(frames)
+    covered = list(_covered(frames))
+    named = sum(one.category == that.category for one, that in covered)
     ap, ap50 = _average_precision(frames)
     return InstanceFigures(
         objects=len(asked),
@@ -117,9 +123,10 @@ def instance_figures(frames: Iterable[FrameInstances]) -> InstanceFigures | None
         ap=ap,
         ap50=ap50,
         ap_any=_average_precision(frames, names=False)[0],
-        recalled=recalled / len(asked),
-        named=named / recalled if recalled else 0.0,
+        recalled=len(covered) / len(asked),
+        named=named / len(covered) if covered else 0.0,
         heard_ap50=_average_precision(frames, names=False, heard=True)[1],
+        ece=calibration_error([that.sounding for _, that in covered], [one.sounding for one, _ in covered]),
     )
 
 
@@ -138,19 +145,25 @@ def _found(frame: FrameObjects, categories: Sequence[str]) -> Iterable[FoundObje
             yield FoundObject(categories[int(kind)], rle, float(score), float(sounding))
 
 
-def _named(frames: Sequence[FrameInstances]) -> tuple[int, int]:
-    """How many objects are covered, and how many of these are called by their name by what covers them best."""
-    recalled = named = 0
+def _covered(frames: Sequence[FrameInstances]) -> Iterator[tuple[TrueObject, FoundObject]]:
+    """Every object that is no scrap and of which something covers enough, with what covers it best."""
     for frame in frames:
         truth = [one for one in frame.truth if not one.scrap]
         if truth and frame.found:
             overlap = masks.ious([one.mask for one in truth], [one.mask for one in frame.found])
-            best = overlap.argmax(1)
-            hits = overlap.max(1) >= _HIT
-            recalled += int(hits.sum())
-            pairs = zip(truth, best, hits, strict=True)
-            named += sum(bool(hit) and one.category == frame.found[at].category for one, at, hit in pairs)
-    return recalled, named
+            pairs = zip(truth, overlap.argmax(1), overlap.max(1) >= _HIT, strict=True)
+            yield from ((one, frame.found[at]) for one, at, hit in pairs if hit)
+
+
+def calibration_error(said: Sequence[float], happened: Sequence[bool]) -> float:
+    """Expected calibration error, Σ_b n_b / n · |share that happened − mean of what was said|, over BINS equal bins.
+
+    Naeini et al., AAAI 2015. 0 for nothing said.
+    """
+    p, y = np.asarray(said, float), np.asarray(happened, float)
+    at = np.minimum((p * BINS).astype(int), BINS - 1)
+    gaps = np.abs(np.bincount(at, y - p, BINS))
+    return float(gaps.sum() / len(p)) if len(p) else 0.0
 
 
 def _average_precision(

@@ -80,7 +80,10 @@ def _instances(found: InstanceFigures) -> Table:
         f"AP {found.ap:.3f}, at IoU .5 {found.ap50:.3f}, whatever they are called {found.ap_any:.3f}; covered "
         f"{found.recalled:.1%}, and of these rightly named {found.named:.1%}",
     )
-    table.add_row(f"heard: {found.sounding}", f"AP at IoU .5 {found.heard_ap50:.3f}, whatever they are called")
+    table.add_row(
+        f"heard: {found.sounding}",
+        f"AP at IoU .5 {found.heard_ap50:.3f}, whatever they are called; ECE {found.ece:.3f}",
+    )
     return table
 
 

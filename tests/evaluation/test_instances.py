@@ -13,6 +13,7 @@ from avs_core.evaluation.instances import (
     FrameInstances,
     FrameObjects,
     TrueObject,
+    calibration_error,
     frame_instances,
     instance_figures,
 )
@@ -43,6 +44,19 @@ def test_everything_right_is_one() -> None:
     assert (figures.objects, figures.sounding) == (2, 1)
     assert (figures.ap, figures.ap50, figures.ap_any) == pytest.approx((1, 1, 1))
     assert (figures.recalled, figures.named, figures.heard_ap50) == pytest.approx((1, 1, 1))
+
+
+def test_calibration_error_is_the_printed_formula() -> None:
+    assert calibration_error([0.9, 0.9, 0.1, 0.1], [True, True, False, False]) == pytest.approx(0.1)
+    assert calibration_error([0.75] * 4, [True, True, True, False]) == pytest.approx(0)
+    assert calibration_error([1.0, 0.0], [False, True]) == pytest.approx(1)
+    assert calibration_error([], []) == 0
+
+
+def test_the_calibration_is_that_of_what_is_covered() -> None:
+    figures = instance_figures([FrameInstances(BOTH, (found("dog", 0, sounding=0.7), found("cow", 16, sounding=0.4)))])
+    assert figures is not None
+    assert figures.ece == pytest.approx((0.3 + 0.4) / 2)
 
 
 def test_a_wrong_name_costs_ap_and_not_the_ap_of_whatever() -> None:
