@@ -7,11 +7,11 @@ An archive's row holds `counts`, `height` and `width`; `from_row` makes an `Rle`
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 from pycocotools import mask as coco
+from typing_extensions import TypedDict  # typing's own, before 3.12, is refused by pydantic
 
 from avs_core.errors import InputError
 

@@ -24,6 +24,7 @@ class TwoPhases:
     name: str = "tiny"
     about: str = "two phases of the tiny job"
     nan_at: int | None = None
+    composes: bool = False
 
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
         loop = LoopConfig(steps=materials.steps or 8, seed=materials.seed, checkpoint_every=3)
