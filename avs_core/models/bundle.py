@@ -28,11 +28,12 @@ from avs_core.audio import Alignment
 from avs_core.errors import BundleError, CheckpointMismatch, ConfigError, NotFound
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.backbones import DEAD_WEIGHTS, BackboneName, published_backbone_key
+from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.models.vggish import VGGish
 
-AudioEncoderName = Literal["vggish", "audio_cnn"]
+AudioEncoderName = Literal["vggish", "audio_cnn", "effects_cnn"]
 Setting = Literal["s4", "ms3", "avss"]
 Net = TPAVINet | InstanceAwareNet
 NetConfig = TPAVIConfig | InstanceAwareConfig
@@ -44,7 +45,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 AVSS_CLASSES = 71
 
-_AUDIO_ENCODERS: dict[AudioEncoderName, type[nn.Module]] = {"vggish": VGGish, "audio_cnn": AudioCNN}
+_AUDIO_ENCODERS: dict[AudioEncoderName, type[nn.Module]] = {
+    "vggish": VGGish,
+    "audio_cnn": AudioCNN,
+    "effects_cnn": EffectsCNN,
+}
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 # The coarsest fusion has nothing to skip from, yet the published checkpoints carry weights for it.
@@ -133,7 +138,7 @@ class Bundle:
 
 
 def build_audio_encoder(name: AudioEncoderName) -> nn.Module:
-    """An untrained audio encoder, (N, 1, 96, 64) → (N, 128)."""
+    """An untrained audio encoder, (N, 1, 96, 64) → (N, 128), or (N, 512) for effects_cnn."""
     return _AUDIO_ENCODERS[name]()
 
 

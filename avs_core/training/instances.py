@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from avs_core.errors import ConfigError
 from avs_core.models.bundle import load_bundle
-from avs_core.models.instance_aware import InstanceAwareNet, InstanceAwareOutput, Proposals
+from avs_core.models.instance_aware import InstanceAwareNet, InstanceAwareOutput, Proposals, Sight, correlate
 from avs_core.models.segmenter import objects
 from avs_core.query_losses import DOUBT, Given, SilentAware, cell_loss, correlation_loss, share_on_given, sight_loss
 from avs_core.training.data import Batch
@@ -26,21 +26,32 @@ from avs_core.training.objectives import naming_loss
 Stage = Literal["sight", "correlation"]
 Known = Literal["sounding", "all"]
 
+LIT = 0.7
+"""Weight of the crossed clips in which something is lit; most are dark, and most real ones are not."""
+
 MIN_AREA = 0.002
 """Share of the picture below which an object is not asked for."""
 
 
 class InstanceTrainee(Trainee):
-    """Net and audio encoder. Stage A learns everything behind the backbone, stage B the ear alone."""
+    """Net and audio encoder. Stage A learns everything behind the backbone, stage B the ear alone.
+
+    An audio encoder that was trained elsewhere, on more recordings than these, stays as it is: `learned`.
+    """
 
     net: InstanceAwareNet
 
     def __init__(
-        self, net: InstanceAwareNet, audio_encoder: nn.Module, normalise: Normalisation, stage: Stage = "correlation"
+        self,
+        net: InstanceAwareNet,
+        audio_encoder: nn.Module,
+        normalise: Normalisation,
+        stage: Stage = "correlation",
+        learned: bool = False,
     ) -> None:
-        ear = (net.hearing, audio_encoder)
         sight = [part for part in net.children() if part is not net.hearing]
-        super().__init__(net, audio_encoder, normalise, [net.backbone, *ear] if stage == "sight" else sight)
+        frozen = [net.backbone, net.hearing, audio_encoder] if stage == "sight" else sight
+        super().__init__(net, audio_encoder, normalise, [*frozen, audio_encoder] if learned else frozen)
         net.learnt.requires_grad_(stage == "sight")
 
     def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
@@ -48,8 +59,17 @@ class InstanceTrainee(Trainee):
         audio = embed(self.audio_encoder, log_mel)
         if frames is None:
             return Answer(None, self.net.hearing(audio))
-        masks = self.net(self.normalise(frames), audio)
+        masks = self.net.listen(self._look(frames), audio)
         return Answer(masks, masks.heard)
+
+    def _look(self, frames: UInt8[Tensor, "B T H W 3"]) -> Sight:
+        """Of pictures that come with several sounds each is looked at once."""
+        pictures, which = torch.unique(frames, dim=0, return_inverse=True)
+        if len(pictures) == len(frames):
+            return self.net.look(self.normalise(frames))
+        sight = self.net.look(self.normalise(pictures))
+        layers = tuple(Proposals(layer.classes[which], layer.masks[which]) for layer in sight.layers)
+        return Sight(sight.cells[which], layers)
 
 
 @dataclass(frozen=True)
@@ -127,18 +147,56 @@ class SightObjective:
 class CorrelationObjective:
     """Stage B.
 
-    naming  weight of the BCE of what is heard where the data says it: 0 is the paper's, which never supervises it
+    crossed  whether every picture of a batch is given every sound of it too: a clip's own sound tells of two or three
+             categories, and a net that hears no others learns nothing about the rest
+    naming   weight of the BCE of what is heard where the data says it: 0 is the paper's, which never supervises it
     """
 
+    crossed: bool = False
     naming: float = 0.0
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """{"bce", "dice"}, and {"naming"} on request."""
+        """{"bce", "dice"}, and {"naming"} on request. Raises ConfigError for data that does not tell what it needs."""
         masks = _output(answer)
-        terms = correlation_loss(masks.logits[batch.labelled].float(), batch.masks[batch.labelled])
+        if self.crossed:
+            terms = correlation_loss(*crossed(masks, batch), lit=LIT)
+        else:
+            terms = correlation_loss(masks.logits[batch.labelled].float(), batch.masks[batch.labelled])
         if self.naming:
             terms["naming"] = self.naming * naming_loss(masks.heard.float(), batch)
         return terms
+
+
+def crossed(answer: InstanceAwareOutput, batch: Batch) -> tuple[Float[Tensor, "P h w"], Float[Tensor, "P h w"]]:
+    """Every labelled picture under every labelled sound: n² logits of M, and what each of these clips lights. (ours)
+
+    A clip composed of picture i and sound j lights the objects of i whose category is heard in j; with its own
+    sound, i = j, it lights what it says itself. Raises ConfigError for data that does not tell of objects or sounds.
+    """
+    if batch.heard is None:
+        raise ConfigError("pictures are crossed with sounds whose categories are known, and this data set tells none")
+    labelled, found = batch.labelled.flatten(), answer.sight.proposals
+    n, (h, w) = int(labelled.sum()), found.masks.shape[-2:]
+    classes, masks = found.classes.flatten(0, 1)[labelled], found.masks.flatten(0, 1)[labelled]
+    heard = answer.heard.flatten(0, 1)[labelled]
+    pictures = Proposals(
+        classes[:, None].expand(-1, n, -1, -1).flatten(0, 1)[:, None],
+        masks[:, None].expand(-1, n, -1, -1, -1).flatten(0, 1)[:, None],
+    )
+    logits, _ = correlate(pictures, heard.repeat(n, 1)[:, None], "instances")
+    objects = [one for one, wanted in zip(given(batch, "all", (h, w)), labelled.tolist(), strict=True) if wanted]
+    sounds = batch.heard.flatten(0, 1)[labelled]
+    target = torch.stack([_lit(one, sounds, (h, w)) for one in objects])
+    own = torch.arange(n)
+    target[own, own] = F.adaptive_avg_pool2d(batch.masks.flatten(0, 1)[labelled].float(), (h, w))
+    return logits[:, 0], target.flatten(0, 1)
+
+
+def _lit(picture: Given, sounds: Bool[Tensor, "F K"], size: tuple[int, int]) -> Float[Tensor, "F h w"]:
+    """What each sound lights of a picture."""
+    if not len(picture.kinds):
+        return torch.zeros(len(sounds), *size, device=sounds.device)
+    return (sounds[:, picture.kinds, None, None] * picture.masks).amax(1)
 
 
 def given(batch: Batch, known: Known, size: tuple[int, int]) -> list[Given]:

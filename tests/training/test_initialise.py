@@ -1,17 +1,32 @@
 """The packaged weights are in the right places: they recognise photographs of the project."""
 
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
 import avs_core.datasets
+from avs_core.audio import window_examples
+from avs_core.datasets.sources import fetch_wheel
 from avs_core.errors import CheckpointMismatch
 from avs_core.models.backbones import build_backbone
+from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
-from avs_core.training.initialise import LITE0_INPUT, in_order, lite0_classifier, load_lite0, open_hearing
+from avs_core.training.initialise import (
+    EFFECTS_FILE,
+    EFFECTS_PACKAGE,
+    LITE0_INPUT,
+    in_order,
+    lite0_classifier,
+    load_effects,
+    load_lite0,
+    open_hearing,
+)
 
 CUTOUTS = Path(avs_core.datasets.__file__).parent / "cutouts"
 
@@ -64,6 +79,41 @@ def test_tensors_that_do_not_match_in_order_are_refused(shapes: list[tuple[int, 
     packaged = {str(i): torch.zeros(shape) for i, shape in enumerate(shapes)}
     with pytest.raises(CheckpointMismatch, match="must match 2"):
         in_order(packaged, {"a": torch.zeros(2), "b": torch.zeros(3)})
+
+
+def packaged_ear(encoder: EffectsCNN) -> tuple[OrderedDict[str, torch.Tensor], dict[str, Any]]:
+    """The encoder's weights as the package aisfx has them: its names, other heads, and a table of NumPy numbers."""
+    tensors: OrderedDict[str, torch.Tensor] = OrderedDict()
+    for name, value in encoder.state_dict().items():
+        _, block, layer, rest = name.split(".")
+        kind = f"{'conv' if int(layer) % 3 == 0 else 'bn'}{int(layer) // 3 + 1}"
+        tensors[f"embedding_net.conv_block{int(block) + 1}.{kind}.{rest}"] = value
+    tensors["fc.0.0.weight"] = torch.zeros(256, 512)
+    return tensors, {"prosfx": (0, np.int64(81)), "ucsMixed": (2, np.int64(7))}
+
+
+def test_the_ear_of_the_package_is_read_without_running_anything(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    known, encoder = EffectsCNN(), EffectsCNN()
+    torch.save(packaged_ear(known), tmp_path / "ear.pth")
+    load_effects(encoder, tmp_path / "ear.pth")
+    assert all(torch.equal(value, known.state_dict()[name]) for name, value in encoder.state_dict().items())
+    torch.save((OrderedDict(), Path("a name that would be called")), tmp_path / "other.pth")
+    with pytest.raises(CheckpointMismatch, match="not the checkpoint of the package aisfx"):
+        load_effects(encoder, tmp_path / "other.pth")
+    torch.save((OrderedDict(), {}), tmp_path / "empty.pth")
+    with pytest.raises(CheckpointMismatch, match="not the checkpoint of the package aisfx"):
+        load_effects(encoder, tmp_path / "empty.pth")
+
+
+@pytest.mark.slow
+def test_the_real_package_is_fetched_and_hears_more_than_silence() -> None:
+    encoder = EffectsCNN().eval()
+    load_effects(encoder, fetch_wheel(EFFECTS_PACKAGE) / EFFECTS_FILE)
+    bell = np.sin(np.arange(16_000) * 0.3) * np.exp(-np.arange(16_000) / 4000)
+    with torch.inference_mode():
+        heard, silence = encoder(window_examples(np.stack([bell, 0 * bell]).astype(np.float32).ravel(), 2))
+    assert float((heard - silence).norm() / silence.norm()) > 0.3
 
 
 def test_an_opened_net_hears_at_once_and_a_published_start_does_not() -> None:

@@ -8,22 +8,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError, DataError
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.bundle import load_bundle
-from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet, Proposals, Sight
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet, Proposals, Sight, correlate
 from avs_core.query_losses import Given
 from avs_core.recipes import INSTANCES
 from avs_core.tracking import NullRun
 from avs_core.training.data import OBJECTS, Batch, CompositeBatches, StreamConfig, object_labels
 from avs_core.training.engine import Alone
 from avs_core.training.initialise import LITE0_INPUT
-from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage, Teacher, given
+from avs_core.training.instance_recipe import given_ear
+from avs_core.training.instances import (
+    CorrelationObjective,
+    InstanceTrainee,
+    SightObjective,
+    Stage,
+    Teacher,
+    crossed,
+    given,
+)
 from avs_core.training.materials import Materials
 from avs_core.training.recipe_job import RecipeJob
+from avs_core.training.swaps import SwapBatches
 from avs_core.training.train import Trained, train
 
 TINY = InstanceAwareConfig(
@@ -36,6 +47,7 @@ RECIPE = replace(
     name="tiny",
     about="A test",
     net=TINY,
+    audio_encoder="audio_cnn",
     seen=replace(STREAM, clips=2),
     heard=replace(STREAM, clips=1),
     sight=INSTANCES.sight.model_copy(update={"steps": 3, "warm_up": 1}),
@@ -96,6 +108,64 @@ def test_stage_b_leaves_everything_that_is_seen_alone(tiny_sources: Sources, bat
     assert changed <= {"net.hearing"} | {f"audio_encoder.{part}" for part in ("features", "embedding")}
     assert "net.hearing" in changed
     assert losses[-1] < losses[0]
+
+
+def test_an_ear_that_was_trained_elsewhere_stays_as_it_is(tiny_sources: Sources, batch: Batch) -> None:
+    net = tiny(len(tiny_sources.categories), "correlation").net
+    trainee = InstanceTrainee(net, AudioCNN(), LITE0_INPUT, learned=True)
+    assert moved(trainee, CorrelationObjective(), batch)[0] == {"net.hearing"}
+
+
+def test_a_picture_with_several_sounds_is_looked_at_once(tiny_sources: Sources, batch: Batch) -> None:
+    trainee = tiny(len(tiny_sources.categories), "correlation").eval()
+    looked: list[int] = []
+    trainee.net.backbone.register_forward_hook(lambda _module, inputs, _output: looked.append(len(inputs[0])))
+    order = torch.tensor([2, 0, 2, 1, 0])
+    frames, log_mel = batch.frames[order], torch.randn(5, 1, 1, 96, 64)
+    with torch.inference_mode():
+        answer = trainee(frames, log_mel)
+        alone = [trainee(frames[i : i + 1], log_mel[i : i + 1]).masks.logits[0] for i in range(5)]
+    assert looked == [3, 1, 1, 1, 1, 1]
+    assert answer.masks is not None
+    torch.testing.assert_close(answer.masks.logits, torch.stack(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_crossed_clips_are_every_picture_under_every_sound(tiny_sources: Sources) -> None:
+    trainee = tiny(len(tiny_sources.categories), "correlation").eval()
+    batch = SwapBatches(tiny_sources, "train", STREAM, 10)[0]
+    answer = trainee(batch.frames, batch.log_mel)
+    logits, target = crossed(answer.masks, batch)
+    n, size = len(batch.frames), (8, 8)
+    assert logits.shape == target.shape == (n * n, *size)
+    assert batch.heard is not None
+    objects, sight = given(batch, "all", size), answer.masks.sight.proposals
+    for i in range(n):
+        for j in range(n):
+            of_i = Proposals(sight.classes[i : i + 1], sight.masks[i : i + 1])
+            lit, _ = correlate(of_i, answer.masks.heard[j : j + 1], "instances")
+            torch.testing.assert_close(logits[i * n + j], lit[0, 0])
+            if i != j:
+                wanted = torch.zeros(size)
+                for kind, mask in zip(objects[i].kinds, objects[i].masks, strict=True):
+                    wanted = torch.maximum(wanted, mask * batch.heard[j, 0, kind])
+                torch.testing.assert_close(target[i * n + j], wanted)
+    own = F.adaptive_avg_pool2d(batch.masks[:, 0].float(), size)
+    torch.testing.assert_close(target[:: n + 1], own)
+
+
+def test_a_sound_of_the_batch_lights_what_it_names_in_other_pictures(tiny_sources: Sources) -> None:
+    batch = SwapBatches(tiny_sources, "train", STREAM, 10)[0]
+    trainee = tiny(len(tiny_sources.categories), "correlation")
+    _, losses = moved(trainee, CorrelationObjective(crossed=True), batch, steps=15)
+    assert losses[-1] < losses[0]
+    with pytest.raises(ConfigError, match="this data set tells none"):
+        CorrelationObjective(crossed=True)(trainee(batch.frames, batch.log_mel), replace(batch, heard=None))
+
+
+def test_an_ear_of_another_kind_is_refused(done: Trained, tiny_sources: Sources) -> None:
+    other = replace(RECIPE, audio_encoder="vggish")
+    with pytest.raises(ConfigError, match=r"tiny hears with vggish, .* with audio_cnn"):
+        given_ear(str(done.left), other)
 
 
 def test_nobody_says_what_is_heard_unless_asked(tiny_sources: Sources, batch: Batch) -> None:
