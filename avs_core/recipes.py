@@ -86,6 +86,7 @@ INSTANCES = InstanceRecipe(
     about="instance-aware AVS on composites, all objects known in stage A",
     net=InstanceAwareConfig(backbone="tf_efficientnet_lite0", categories=1, finest=8, audio_channels=512),
     audio_encoder="effects_cnn",
+    stored_as="fp16",
     seen=StreamConfig(size=320, clips=12, frames=1, hushed=0.0, foreign=0.0),
     heard=StreamConfig(size=320, clips=8, frames=1, apart=False),
     seen_feed=FeedConfig(size=320, clips=12, seconds=1, alignment="aligned", flip=0.5, jitter=0.15),

@@ -49,6 +49,7 @@ def draw(
             written.append(out / name)
 
     keep("precision_recall.png", precision_recall_figure(report))
+    keep("reliability.png", reliability_figure(report))
     for number, place in enumerate(telling(refs, GRIDS), 1):
         clip = data.load(refs[place], candidate.size, candidate.alignment)
         keep(f"clip_{number}.png", clip_grid(place, clip, candidate, bank))
@@ -89,6 +90,27 @@ def precision_recall_figure(report: Report) -> Figure | None:
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axis.legend(loc="lower left", fontsize=8)
     axis.set_title(f"{report.model} on {report.data} / {report.split}", fontsize=10)
+    return figure
+
+
+def reliability_figure(report: Report) -> Figure | None:
+    """How often objects sound against how surely they were said to; None where no object is covered.
+
+    DeGroot and Fienberg, The Statistician 1983. The area of a point is the number of objects.
+    """
+    found = report.instances
+    if found is None or not found.reliability:
+        return None
+    said, happened, count = np.array(found.reliability).T
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color="lightgrey", linewidth=0.8)
+    axis.plot(said, happened, color="tab:blue", linewidth=0.8)
+    axis.scatter(said, happened, 20 + 380 * count / count.max(), color="tab:blue", alpha=0.6)
+    for x, y, n in found.reliability:
+        axis.annotate(str(n), (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=7)
+    axis.set(xlabel="said: how surely it sounds", ylabel="share that sounds", xlim=(0, 1), ylim=(0, 1.02))
+    axis.set_title(f"{report.model} on {report.data} / {report.split}: ECE {found.ece:.3f}", fontsize=10)
     return figure
 
 

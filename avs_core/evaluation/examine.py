@@ -90,7 +90,8 @@ class Report:
         if self.listening is not None:
             flat |= _flat_listening(self.listening)
         if self.instances is not None:
-            flat |= {f"instances.{name}": value for name, value in asdict(self.instances).items()}
+            single = {k: v for k, v in asdict(self.instances).items() if not isinstance(v, tuple)}
+            flat |= {f"instances.{name}": value for name, value in single.items()}
         return {name: float(value) for name, value in flat.items()}
 
 

@@ -85,6 +85,8 @@ class InstanceFigures:
     named              of these, share that it calls by their name
     heard_ap50         AP at IoU .5 of the sounding ones, by how surely what was found sounds, whatever it is called
     ece                how far the sounding scores of covered objects are from how often such objects sound
+    reliability        of the scores of covered objects in each of BINS equal bins that has any: (their mean, the share
+                       that sounds, how many there are)
     """
 
     objects: int
@@ -96,6 +98,7 @@ class InstanceFigures:
     named: float
     heard_ap50: float
     ece: float
+    reliability: tuple[tuple[float, float, int], ...]
 
 
 def frame_instances(
@@ -114,8 +117,9 @@ def instance_figures(frames: Iterable[FrameInstances]) -> InstanceFigures | None
     asked = [one for frame in frames for one in frame.truth if not one.scrap]
     if not asked:
         return None
-    covered = list(_covered(frames))
-    named = sum(one.category == that.category for one, that in covered)
+    found = list(covered(frames))
+    named = sum(one.category == that.category for one, that in found)
+    bins = reliability([that.sounding for _, that in found], [one.sounding for one, _ in found])
     ap, ap50 = _average_precision(frames)
     return InstanceFigures(
         objects=len(asked),
@@ -123,10 +127,11 @@ def instance_figures(frames: Iterable[FrameInstances]) -> InstanceFigures | None
         ap=ap,
         ap50=ap50,
         ap_any=_average_precision(frames, names=False)[0],
-        recalled=len(covered) / len(asked),
-        named=named / len(covered) if covered else 0.0,
+        recalled=len(found) / len(asked),
+        named=named / len(found) if found else 0.0,
         heard_ap50=_average_precision(frames, names=False, heard=True)[1],
-        ece=calibration_error([that.sounding for _, that in covered], [one.sounding for one, _ in covered]),
+        ece=calibration_error(bins),
+        reliability=tuple(bins),
     )
 
 
@@ -145,7 +150,7 @@ def _found(frame: FrameObjects, categories: Sequence[str]) -> Iterable[FoundObje
             yield FoundObject(categories[int(kind)], rle, float(score), float(sounding))
 
 
-def _covered(frames: Sequence[FrameInstances]) -> Iterator[tuple[TrueObject, FoundObject]]:
+def covered(frames: Sequence[FrameInstances]) -> Iterator[tuple[TrueObject, FoundObject]]:
     """Every object that is no scrap and of which something covers enough, with what covers it best."""
     for frame in frames:
         truth = [one for one in frame.truth if not one.scrap]
@@ -155,15 +160,21 @@ def _covered(frames: Sequence[FrameInstances]) -> Iterator[tuple[TrueObject, Fou
             yield from ((one, frame.found[at]) for one, at, hit in pairs if hit)
 
 
-def calibration_error(said: Sequence[float], happened: Sequence[bool]) -> float:
-    """Expected calibration error, Σ_b n_b / n · |share that happened − mean of what was said|, over BINS equal bins.
+def reliability(said: Sequence[float], happened: Sequence[bool]) -> list[tuple[float, float, int]]:
+    """(mean of what was said, share that happened, how many) of each of BINS equal bins that holds anything."""
+    p, y = np.asarray(said, float), np.asarray(happened, float)
+    at = np.minimum((p * BINS).astype(int), BINS - 1)
+    rows = [(p[at == b], y[at == b]) for b in range(BINS)]
+    return [(float(one.mean()), float(other.mean()), len(one)) for one, other in rows if len(one)]
+
+
+def calibration_error(bins: Sequence[tuple[float, float, int]]) -> float:
+    """Expected calibration error, Σ_b n_b / n · |share that happened − mean of what was said|, of `reliability`.
 
     Naeini et al., AAAI 2015. 0 for nothing said.
     """
-    p, y = np.asarray(said, float), np.asarray(happened, float)
-    at = np.minimum((p * BINS).astype(int), BINS - 1)
-    gaps = np.abs(np.bincount(at, y - p, BINS))
-    return float(gaps.sum() / len(p)) if len(p) else 0.0
+    count = sum(n for _, _, n in bins)
+    return sum(n * abs(share - mean) for mean, share, n in bins) / count if count else 0.0
 
 
 def _average_precision(

@@ -14,6 +14,7 @@ from avs_core.audio import Alignment
 from avs_core.errors import ConfigError, NonFiniteOutput
 from avs_core.evaluation.instances import Find, FrameObjects
 from avs_core.models.bundle import Bundle, Net
+from avs_core.models.calibration import Calibration
 from avs_core.models.instance_aware import InstanceAwareNet
 from avs_core.models.normalisation import Normalisation
 from avs_core.models.segmenter import enlarged, objects
@@ -109,17 +110,27 @@ def answering(net: Net, audio_encoder: nn.Module, normalise: Normalisation, devi
     return predict
 
 
-def finding(net: InstanceAwareNet, audio_encoder: nn.Module, normalise: Normalisation, device: str = "auto") -> Find:
-    """The objects that an instance-aware net in eval mode sees and hears. Arguments as in `answering`."""
+def finding(
+    net: InstanceAwareNet,
+    audio_encoder: nn.Module,
+    normalise: Normalisation,
+    device: str = "auto",
+    calibration: Calibration | None = None,
+) -> Find:
+    """The objects that an instance-aware net in eval mode sees and hears. Arguments as in `answering`.
+
+    calibration  of the sounding scores; None = as the net gives them
+    """
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     net, audio_encoder = net.to(chosen), audio_encoder.to(chosen)
 
     def find(frames: UInt8[Tensor, "1 T H W 3"], log_mel: Float32[Tensor, "1 T 1 96 64"]) -> list[FrameObjects]:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             answer = net(normalise(frames.to(chosen)), audio_encoder(log_mel[0].to(chosen))[None])
-        seen = answer.sight.proposals
+        seen, sounding = answer.sight.proposals, answer.sounding[0]
+        sounding = sounding if calibration is None else calibration(sounding)
         return [
-            _objects(seen.probabilities[0, t], seen.masks[0, t], answer.sounding[0, t], frames.shape[2:4])
+            _objects(seen.probabilities[0, t], seen.masks[0, t], sounding[t], frames.shape[2:4])
             for t in range(frames.shape[1])
         ]
 
@@ -140,7 +151,7 @@ def bundle_candidate(bundle: Bundle, device: str = "auto", threshold: float | No
     normalise, find = Normalisation(config.mean, config.std), None
     predict = answering(bundle.net, bundle.audio_encoder, normalise, device)
     if isinstance(bundle.net, InstanceAwareNet):
-        find = finding(bundle.net, bundle.audio_encoder, normalise, device)
+        find = finding(bundle.net, bundle.audio_encoder, normalise, device, config.calibration)
     return Candidate(
         config.name,
         predict,

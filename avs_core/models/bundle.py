@@ -26,8 +26,10 @@ from torch import Tensor, nn
 from avs_core import storage
 from avs_core.audio import Alignment
 from avs_core.errors import BundleError, CheckpointMismatch, ConfigError, NotFound
+from avs_core.models import audio_cnn, effects_cnn, vggish
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.backbones import DEAD_WEIGHTS, BackboneName, published_backbone_key
+from avs_core.models.calibration import Calibration
 from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
@@ -49,6 +51,11 @@ _AUDIO_ENCODERS: dict[AudioEncoderName, type[nn.Module]] = {
     "vggish": VGGish,
     "audio_cnn": AudioCNN,
     "effects_cnn": EffectsCNN,
+}
+_EMBEDDINGS: dict[AudioEncoderName, int] = {
+    "vggish": vggish.EMBEDDING,
+    "audio_cnn": audio_cnn.EMBEDDING,
+    "effects_cnn": effects_cnn.EMBEDDING,
 }
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -74,6 +81,7 @@ class BundleConfig(BaseModel):
     alignment   where the sound of second k is taken: see avs_core.audio.window_examples
     window_s    T: how many consecutive seconds the net sees together
     threshold   on the probability, above which a pixel sounds
+    calibration of the sounding scores of objects, chosen on val as the threshold is; None = as the net gives them
     stored_as   number format of the file; computation is always in float32
     trained_on, metrics, limits   the card in a few words, for `avs models info`
     """
@@ -91,6 +99,7 @@ class BundleConfig(BaseModel):
     alignment: Alignment = "aligned"
     window_s: int = Field(default=5, ge=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
+    calibration: Calibration | None = None
     stored_as: Literal["fp32", "fp16"] = "fp32"
     trained_on: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -112,10 +121,9 @@ class BundleConfig(BaseModel):
 
     @model_validator(mode="after")
     def _encoder_fits(self) -> "BundleConfig":
-        if self.net.audio_channels != 128:
-            raise ValueError(
-                f"the audio encoders give 128 numbers, {self.arch}.audio_channels is {self.net.audio_channels}"
-            )
+        given, wanted = _EMBEDDINGS[self.audio_encoder], self.net.audio_channels
+        if given != wanted:
+            raise ValueError(f"{self.audio_encoder} gives {given} numbers, {self.arch}.audio_channels is {wanted}")
         return self
 
     @model_validator(mode="after")

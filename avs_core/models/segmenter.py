@@ -35,7 +35,8 @@ Output = TPAVIOutput | InstanceAwareOutput
 class ObjectMask:
     """One object in one frame; `object_id` 0 is everything that sounds. All scores are in [0, 1].
 
-    score           of object 0 how sure its pixels are; of others how surely they sound
+    score           of object 0 how sure its pixels are; of others how surely they sound, calibrated if the bundle is
+    sounding        whether the object would be lit in object 0
     category_score  of the category; audio_score  how surely that category is heard. None for object 0
     """
 
@@ -199,12 +200,12 @@ class InstanceSegmenter(WindowSegmenter):
         for number, i in sorted(zip(numbers, kept.tolist(), strict=True)):
             mask = enlarged(masks[i][None], size)[0] > 0
             if bool(mask.any()):
-                kind, score = int(p[i].argmax()), float(answer.sounding[0, place, i])
+                kind, raw = int(p[i].argmax()), answer.sounding[0, place, i]
                 yield ObjectMask(
                     object_id=number,
                     mask=mask.cpu().numpy(),
-                    score=score,
-                    sounding=score > self.threshold,
+                    score=float(raw if self._config.calibration is None else self._config.calibration(raw)),
+                    sounding=float(raw) > self.threshold,
                     category=self._categories[kind],
                     category_score=float(p[i, kind]),
                     audio_score=float(heard[kind]),

@@ -34,8 +34,15 @@ def instance_aware_net(config: BundleConfig) -> str:
     assert net is not None, "of an instance-aware bundle"
     return f"""An instance-aware net (after Liu et al., ACM MM 2023, re-implemented from the abstract) with an
 EfficientNet-Lite0 backbone: {net.queries} queries of {net.channels} channels that name and outline what is seen,
-{net.categories} categories, and a small convolutional audio encoder on VGGish's log-mel examples that scores the same
+{net.categories} categories, and {_EARS[config.audio_encoder]} that scores the same
 categories. What is seen and what is heard meet in the names alone."""
+
+
+_EARS = {
+    "vggish": "VGGish",
+    "audio_cnn": "a small convolutional audio encoder on VGGish's log-mel examples",
+    "effects_cnn": "an audio encoder for sound effects (pip package aisfx, A. B. Ma and A. Lerch, CC BY 4.0)",
+}
 
 
 def card(config: BundleConfig, net: str, training: str) -> str:

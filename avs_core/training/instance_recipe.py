@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -10,9 +11,11 @@ from torch import nn
 from avs_core.datasets.composed import ComposedSet
 from avs_core.datasets.sources import Split, fetch_wheel
 from avs_core.errors import ConfigError
+from avs_core.evaluation.predict import finding
 from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_encoder, load_bundle, save_bundle
 from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
+from avs_core.training.calibrate import calibrate
 from avs_core.training.card import card, figures, instance_aware_net
 from avs_core.training.composites import composite_share, labelled_share, pair_share, photographs
 from avs_core.training.data import StreamConfig
@@ -57,6 +60,7 @@ class InstanceRecipe:
     sight_objective: SightObjective
     correlation_objective: CorrelationObjective
     audio_encoder: AudioEncoderName = "audio_cnn"
+    stored_as: Literal["fp32", "fp16"] = "fp32"
     bundle_size: int = 320
     window_s: int = 5
     val_clips: int = 30
@@ -167,6 +171,7 @@ def leave_bundle(
     assert isinstance(trainee, InstanceTrainee), "the recipe builds one"
     data = None if materials.data is None else materials.data.name
     threshold = held_out.measure(trainee, "val").best_threshold()
+    find = finding(trainee.net, trainee.audio_encoder, trainee.normalise)
     config = BundleConfig(
         name=recipe.name,
         arch="instance_aware",
@@ -178,6 +183,8 @@ def leave_bundle(
         alignment=held_out.alignment,
         window_s=recipe.window_s,
         threshold=threshold,
+        calibration=calibrate(find, held_out, categories),
+        stored_as=recipe.stored_as,
         trained_on=recipe.about if data is None else f"{recipe.about}, on {data}",
         metrics=figures(held_out.measure(trainee, "test"), threshold),
         limits=LIMITS,

@@ -1,13 +1,16 @@
 """The figures of an evaluation: which are drawn, and that the grids show what was said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from avs_core.evaluation.drawing import draw, precision_recall_figure
+from avs_core.evaluation.drawing import draw, precision_recall_figure, reliability_figure
 from avs_core.evaluation.examine import evaluate_set
 from avs_core.evaluation.grids import ANSWER, TRUTH, clip_grid, telling
+from avs_core.evaluation.instances import InstanceFigures
 from avs_core.evaluation.predict import bundle_candidate
 from avs_core.evaluation.sounds import SoundBank
 from tests.evaluation.bundles import tiny_bundle
@@ -58,3 +61,15 @@ def test_the_curve_of_a_perfect_answer_passes_through_1_1() -> None:
     report = evaluate_set(ORACLE, WORLD, "test", controls=False)
     assert (1.0, 1.0) in report.curve
     assert precision_recall_figure(report) is not None
+
+
+def test_the_reliability_figure_has_a_point_for_each_bin_and_needs_objects() -> None:
+    report = evaluate_set(ORACLE, WORLD, "test", controls=False)
+    assert reliability_figure(replace(report, instances=None)) is None
+    bins = ((0.1, 0.05, 10), (0.7, 0.5, 30))
+    found = InstanceFigures(40, 20, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.07, bins)
+    figure = reliability_figure(replace(report, instances=found))
+    assert figure is not None
+    (axis,) = figure.axes
+    assert np.asarray(axis.collections[0].get_offsets()) == pytest.approx(np.array([[0.1, 0.05], [0.7, 0.5]]))
+    assert {text.get_text() for text in axis.texts} == {"10", "30"}

@@ -16,6 +16,7 @@ from avs_core.evaluation.instances import (
     calibration_error,
     frame_instances,
     instance_figures,
+    reliability,
 )
 from avs_core.masks import Rle
 
@@ -47,16 +48,29 @@ def test_everything_right_is_one() -> None:
 
 
 def test_calibration_error_is_the_printed_formula() -> None:
-    assert calibration_error([0.9, 0.9, 0.1, 0.1], [True, True, False, False]) == pytest.approx(0.1)
-    assert calibration_error([0.75] * 4, [True, True, True, False]) == pytest.approx(0)
-    assert calibration_error([1.0, 0.0], [False, True]) == pytest.approx(1)
-    assert calibration_error([], []) == 0
+    def error(said: list[float], happened: list[bool]) -> float:
+        return calibration_error(reliability(said, happened))
+
+    assert error([0.9, 0.9, 0.1, 0.1], [True, True, False, False]) == pytest.approx(0.1)
+    assert error([0.75] * 4, [True, True, True, False]) == pytest.approx(0)
+    assert error([1.0, 0.0], [False, True]) == pytest.approx(1)
+    assert error([], []) == 0
+
+
+def test_reliability_is_the_mean_and_the_share_of_each_bin_that_holds_anything() -> None:
+    said, happened = [0.02, 0.04, 0.51, 0.59, 1.0], [False, True, True, True, False]
+    assert reliability(said, happened) == [
+        (pytest.approx(0.03), 0.5, 2),
+        (pytest.approx(0.55), 1.0, 2),
+        (1.0, 0.0, 1),
+    ]
 
 
 def test_the_calibration_is_that_of_what_is_covered() -> None:
     figures = instance_figures([FrameInstances(BOTH, (found("dog", 0, sounding=0.7), found("cow", 16, sounding=0.4)))])
     assert figures is not None
     assert figures.ece == pytest.approx((0.3 + 0.4) / 2)
+    assert [(share, count) for _, share, count in figures.reliability] == [(0.0, 1), (1.0, 1)]
 
 
 def test_a_wrong_name_costs_ap_and_not_the_ap_of_whatever() -> None:

@@ -1,0 +1,51 @@
+"""The fit of a calibration, on objects whose chances are known."""
+
+import numpy as np
+import pytest
+import torch
+
+from avs_core import masks
+from avs_core.evaluation.instances import FoundObject, FrameInstances, TrueObject, calibration_error, reliability
+from avs_core.training.calibrate import FEWEST, fit
+
+MASK = masks.encode(np.ones((4, 4), bool))
+
+
+def frame(said: float, sounds: bool, name: str = "dog") -> FrameInstances:
+    return FrameInstances((TrueObject("dog", MASK, sounds, False),), (FoundObject(name, MASK, 0.9, said),))
+
+
+def drawn(count: int, seed: int = 0) -> list[FrameInstances]:
+    """Scores that are too sure by far: the chance has a third of their logit, and is lower."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, count)
+    chance = 1 / (1 + np.exp(-(logits / 3 - 0.8)))
+    happened = rng.random(count) < chance
+    return [frame(float(1 / (1 + np.exp(-x))), bool(y)) for x, y in zip(logits, happened, strict=True)]
+
+
+def test_the_curve_that_drew_the_objects_is_found() -> None:
+    found = fit(drawn(4000))
+    assert found is not None
+    assert found.scale == pytest.approx(1 / 3, abs=0.05)
+    assert found.shift == pytest.approx(-0.8, abs=0.1)
+
+
+def test_it_lowers_the_calibration_error_of_other_objects() -> None:
+    found, others = fit(drawn(2000)), drawn(2000, seed=1)
+    assert found is not None
+    said = [frame.found[0].sounding for frame in others]
+    happened = [frame.truth[0].sounding for frame in others]
+    raw = calibration_error(reliability(said, happened))
+    assert calibration_error(reliability(found(torch.tensor(said)).tolist(), happened)) < 0.3 * raw
+
+
+def test_too_few_objects_of_a_kind_fit_nothing() -> None:
+    assert fit([frame(0.9, True)] * 100 + [frame(0.1, False)] * (FEWEST - 1)) is None
+    assert fit([]) is None
+
+
+def test_the_order_of_scores_is_never_turned() -> None:
+    found = fit([frame(0.9, False), frame(0.1, True)] * 50)
+    assert found is not None
+    assert found.scale > 0
