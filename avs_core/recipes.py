@@ -117,7 +117,15 @@ SILENT_AWARE = (
 )
 """The silent object-aware objectives of paper 2, and what they are compared with."""
 
-RECIPES: tuple[Recipe, ...] = (*PUBLISHED, LIGHT, *ABLATIONS, INSTANCES, *SILENT_AWARE)
+UNCORRELATED = replace(
+    INSTANCES,
+    name=f"{INSTANCES.name}-uncorrelated",
+    about=f"{INSTANCES.name} that lights all it sees, whatever is heard",
+    net=INSTANCES.net.model_copy(update={"composition": "all"}),
+)
+"""What the correlation is compared with."""
+
+RECIPES: tuple[Recipe, ...] = (*PUBLISHED, LIGHT, *ABLATIONS, INSTANCES, *SILENT_AWARE, UNCORRELATED)
 
 
 def find_recipe(name: str) -> Recipe:

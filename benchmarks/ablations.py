@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -28,6 +29,7 @@ from avs_core.datasets.opening import open_dataset
 from avs_core.errors import ConfigError
 from avs_core.evaluation.examine import evaluate_set
 from avs_core.evaluation.predict import Candidate, Predict, answering, finding
+from avs_core.models import audio_cnn
 from avs_core.models.instance_aware import InstanceAwareNet
 from avs_core.recipes import ABLATIONS, LIGHT, find_recipe
 from avs_core.tracking import NullRun
@@ -158,13 +160,15 @@ def trained(name: str, seed: int, data: LabelledSet, terms: Terms, folder: Path)
 
 
 def sized(name: str, size: int) -> LightRecipe | InstanceRecipe:
-    """One of our recipes, with frames of `size` pixels. Raises ConfigError for another."""
+    """One of our recipes, with frames of `size` pixels and the audio encoder of all. Raises ConfigError for another."""
     recipe = find_recipe(name)
     if isinstance(recipe, LightRecipe):
         return replace(recipe, feed=replace(recipe.feed, size=size), bundle_size=size)
     if isinstance(recipe, InstanceRecipe):
         feeds = replace(recipe.seen_feed, size=size), replace(recipe.heard_feed, size=size)
-        return replace(recipe, seen_feed=feeds[0], heard_feed=feeds[1], bundle_size=size)
+        net = recipe.net.model_copy(update={"audio_channels": audio_cnn.EMBEDDING})
+        ear: dict[str, Any] = {"audio_encoder": "audio_cnn", "net": net}
+        return replace(recipe, seen_feed=feeds[0], heard_feed=feeds[1], bundle_size=size, **ear)
     raise ConfigError(f"{name} is not one of our recipes for composites; they are {LIGHT.name}… and instances-…")
 
 

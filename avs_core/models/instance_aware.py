@@ -20,6 +20,8 @@ No code was published: this is written from the abstract, and everything marked 
 
         M = 1 − Π_i (1 − s_i m_i)                                                                              (ours)
 
+    or, to compare with, everything that is something, heard or not: s_i = 1 − p_i(∅).
+
 Frames are seen one by one and seconds heard one by one: any T, and no second knows of a later one.
 """
 
@@ -44,7 +46,7 @@ NAMED = 1
 _GROUPS = 8
 _SURE = 1e-6
 
-Composition = Literal["instances", "categories"]
+Composition = Literal["instances", "categories", "all"]
 
 
 class InstanceAwareConfig(BaseModel):
@@ -55,7 +57,7 @@ class InstanceAwareConfig(BaseModel):
     channels    D of the pyramid and the queries; heads  of attention; layers  of masked attention
     hidden      width of the audio network's middle layer; dropout  share of what it reads that is left out in training
     finest      stride of the masks, see Backbone
-    composition whether M is made of every object or of one a category
+    composition whether M is made of every object, of one a category, or of all objects whatever is heard
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -284,8 +286,8 @@ def correlate(
     """Logits of M at the size of the masks, and s_i, where `heard` are the logits of a_k."""
     scores = torch.sigmoid(heard.float())
     p, m = found.probabilities.float(), torch.sigmoid(found.masks.float())
-    sounding = (p * scores[..., None, :]).sum(-1)
-    if composition == "instances":
+    sounding = p.sum(-1) if composition == "all" else (p * scores[..., None, :]).sum(-1)
+    if composition != "categories":
         return noisy_or_logit(sounding, m), sounding
     best, at = p.max(dim=2)
     chosen = m.gather(2, at[..., None, None].expand(*at.shape, *m.shape[-2:]))

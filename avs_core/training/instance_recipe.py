@@ -38,7 +38,7 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class InstanceRecipe:
-    """Stage A: what is seen, on pictures. Stage B: what is heard of it, on pictures with sound.
+    """Stage A: what is seen, on pictures. Stage B: what is heard of it, on pictures with sound; not where all is lit.
 
     With data it trains on their clips, else on composites made on the fly.
 
@@ -79,26 +79,28 @@ class InstanceRecipe:
         sight = self.sight.model_copy(update={"seed": materials.seed} | steps)
         correlation = self.correlation.model_copy(update={"seed": materials.seed + 1} | steps)
         build = partial(new_trainee, self, len(categories), materials)
-        return (
-            RecipeJob(
-                name="sight",
-                loop=sight,
-                build=partial(build, "sight"),
-                share=self._seen(materials, sight.steps),
-                objective=self._sight_objective(materials),
-                workers=materials.workers,
-            ),
-            RecipeJob(
-                name="correlation",
-                loop=correlation,
-                build=partial(build, "correlation"),
-                share=self._heard(materials, correlation.steps),
-                objective=self.correlation_objective,
-                held_out=self._held_out(materials),
-                leave=partial(leave_bundle, self, materials, categories),
-                workers=materials.workers,
-            ),
+        seeing = RecipeJob(
+            name="sight",
+            loop=sight,
+            build=partial(build, "sight"),
+            share=self._seen(materials, sight.steps),
+            objective=self._sight_objective(materials),
+            workers=materials.workers,
         )
+        last = partial(
+            replace, held_out=self._held_out(materials), leave=partial(leave_bundle, self, materials, categories)
+        )
+        if self.net.composition == "all":
+            return (last(seeing),)
+        hearing = RecipeJob(
+            name="correlation",
+            loop=correlation,
+            build=partial(build, "correlation"),
+            share=self._heard(materials, correlation.steps),
+            objective=self.correlation_objective,
+            workers=materials.workers,
+        )
+        return seeing, last(hearing)
 
     def _sight_objective(self, materials: Materials) -> SightObjective:
         pseudo = self.sight_objective.silent == "pseudo"

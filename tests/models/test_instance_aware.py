@@ -71,20 +71,21 @@ def test_noisy_or_is_finite_with_finite_gradients_at_both_ends() -> None:
     assert bool(shares.grad.isfinite().all())
 
 
-@pytest.mark.parametrize("composition", ["instances", "categories"])
+@pytest.mark.parametrize("composition", ["instances", "categories", "all"])
 def test_listening_is_the_printed_correlation(composition: Composition) -> None:
     net, (_, audio) = tiny(composition), clip(T=1)
     stream = torch.Generator().manual_seed(3)
     classes, masks = torch.randn(N, K + 1, generator=stream), torch.randn(N, 8, 8, generator=stream)
     said = net.listen(sight(classes, masks), audio)
     p, a, m = classes.softmax(-1)[:, :K], torch.sigmoid(net.hearing(audio)[0, 0]), torch.sigmoid(masks)
-    if composition == "instances":
-        dark = torch.stack([1 - (p[i] @ a) * m[i] for i in range(N)]).prod(0)
+    shares = p.sum(1) if composition == "all" else p @ a
+    if composition != "categories":
+        dark = torch.stack([1 - shares[i] * m[i] for i in range(N)]).prod(0)
     else:
         best = p.argmax(0)
         dark = torch.stack([1 - a[k] * p[best[k], k] * m[best[k]] for k in range(K)]).prod(0)
     middle = torch.sigmoid(said.logits[0, 0])[3::8, 3::8] + torch.sigmoid(said.logits[0, 0])[4::8, 4::8]
-    torch.testing.assert_close(said.sounding[0, 0], p @ a)
+    torch.testing.assert_close(said.sounding[0, 0], shares)
     # the four pixels about the middle of a cell are nearest to it
     torch.testing.assert_close(middle / 2, 1 - dark, atol=0.08, rtol=0)
 

@@ -253,6 +253,17 @@ def done(tiny_sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Tra
     return last
 
 
+def test_without_correlation_one_stage_is_all(tiny_sources: Sources, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, net=TINY.model_copy(update={"composition": "all"}))
+    (job,) = recipe.jobs(Materials(sources=tiny_sources, workers=0))
+    done = train(job, Alone("cpu"), str(tmp_path), NullRun(), tmp_path)
+    net = load_bundle(str(done.left)).net.eval()
+    frames = torch.rand(1, 1, 3, 64, 64)
+    with torch.inference_mode():
+        one, other = (net(frames, torch.rand(1, 1, 128) * scale).logits for scale in (0.0, 5.0))
+    assert torch.equal(one, other)
+
+
 def test_the_bundle_loads_names_its_categories_and_answers(done: Trained, tiny_sources: Sources) -> None:
     assert done.left is not None
     bundle = load_bundle(done.left)
