@@ -1,6 +1,8 @@
 """`python -m benchmarks.ablations --data URI --out DIR`: the ablations of paper 1 on a labelled set, in one table.
 
-`--recipes composites-light composites-light-no-audio instances-light …` compares the models of both papers likewise.
+`--headline` compares the models of both papers likewise: does paper 2 follow the sound where paper 1 follows what
+stands out? All get the same backbone, audio encoder, clips and steps (a stage each); `-pseudo` learns from the
+proposals of the bundle `--teacher`.
 
 Trains each recipe with each seed on the train split, all alike but for what the recipe says, chooses the threshold on
 val and evaluates the test split as `avs evaluate` does, audio-control tests included. Run again, it goes on where it
@@ -31,7 +33,7 @@ from avs_core.evaluation.examine import evaluate_set
 from avs_core.evaluation.predict import Candidate, Predict, answering, finding
 from avs_core.models import audio_cnn
 from avs_core.models.instance_aware import InstanceAwareNet
-from avs_core.recipes import ABLATIONS, LIGHT, find_recipe
+from avs_core.recipes import ABLATIONS, INSTANCES, LIGHT, SILENT_AWARE, UNCORRELATED, find_recipe
 from avs_core.tracking import NullRun
 from avs_core.training.composites import LightRecipe
 from avs_core.training.engine import Alone
@@ -44,15 +46,27 @@ from avs_core.training.network import Trainee
 from avs_core.training.recipe_job import RecipeJob
 from avs_core.training.train import train
 
+HEADLINE = (
+    LIGHT.name,
+    f"{LIGHT.name}-no-audio",
+    INSTANCES.name,
+    *(one.name for one in SILENT_AWARE),
+    UNCORRELATED.name,
+)
+
 COLUMNS = {
     "own sound": "miou_sounding_at",
     "single": "subset.single.miou_sounding_at",
     "multi": "subset.multi.miou_sounding_at",
     "silent distractor": "subset.silent-distractor.miou_sounding_at",
     "all frames": "miou_at",
+    "M_F": "fscore",
     "other sound loses": "swap.delta_foreign",
     "silence loses": "swap.delta_silence",
     "lit in silence": "negative.silence.area",
+    "in white noise": "negative.white.area",
+    "in pink noise": "negative.pink.area",
+    "under an absent sound": "negative.absent.area",
     "pair switch": "pair_switch.passed",
     "worst of pair": "pair_switch.worst_iou",
     "objects AP .5": "instances.ap50",
@@ -68,6 +82,7 @@ class Terms:
 
     size   side of the frames, pixels; audio  bundle whose audio encoder all start from, None = trained first
     val_clips, test_clips  at most that many, spread evenly over the split
+    teacher  bundle for the recipes that learn from proposals
     """
 
     steps: int
@@ -75,6 +90,7 @@ class Terms:
     audio: str | None
     val_clips: int
     test_clips: int
+    teacher: str | None = None
 
 
 class Remembered:
@@ -99,6 +115,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs, ablations.json and ablations.md")
     files = [one.name for one in ABLATIONS if not one.pairs]
     parser.add_argument("--recipes", nargs="+", default=[LIGHT.name, *files])
+    parser.add_argument("--headline", action="store_true", help=f"the models of both papers: {', '.join(HEADLINE)}")
+    parser.add_argument("--teacher", help="bundle that instances-light-pseudo learns from")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 … N - 1")
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--size", type=int, default=256, help="side of the frames, pixels")
@@ -110,13 +128,14 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
-    terms = Terms(args.steps, args.size, args.audio or None, args.val_clips, args.test_clips)
+    terms = Terms(args.steps, args.size, args.audio or None, args.val_clips, args.test_clips, args.teacher)
+    recipes = HEADLINE if args.headline else args.recipes
     data = Remembered(open_dataset(args.data))
     if not args.only_table:
         for seed in range(args.seeds):
-            for name in args.recipes:
+            for name in recipes:
                 run(name, seed, data, terms, args.out)
-    found = collect(args.recipes, range(args.seeds), args.out)
+    found = collect(recipes, range(args.seeds), args.out)
     Console(width=200).print(table(found))
     report = {"terms": vars(terms), "data": data.name, "data_version": data.version, "runs": found}
     (args.out / "ablations.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -145,7 +164,8 @@ def run(name: str, seed: int, data: LabelledSet, terms: Terms, out: Path) -> Non
 def trained(name: str, seed: int, data: LabelledSet, terms: Terms, folder: Path) -> Trainee:
     """A trainee with the weights that the recipe would ship; goes on from its last checkpoint."""
     recipe = sized(name, terms.size)
-    materials = Materials(data=data, audio=terms.audio, seed=seed, steps=terms.steps, workers=0)
+    teacher = terms.teacher if name == f"{INSTANCES.name}-pseudo" else None
+    materials = Materials(data=data, audio=terms.audio, init=teacher, seed=seed, steps=terms.steps, workers=0)
     weights = None
     for job in recipe.jobs(materials):
         assert isinstance(job, RecipeJob)
