@@ -59,11 +59,16 @@ def _expand(text: str) -> Iterator[VideoRef]:
 def _manifest(uri: str) -> Iterator[VideoRef]:
     folder = uri.rsplit("/", 1)[0]
     for entry in _manifest_entries(uri):
-        target = storage.normalise(entry if _is_absolute(entry) else f"{folder}/{entry}")
-        try:
-            yield _ref(storage.info(target))
-        except (NotFound, AccessDenied):
-            yield VideoRef(uri=target, size=0, fingerprint=MISSING_FINGERPRINT)
+        yield listed_video(entry if _is_absolute(entry) else f"{folder}/{entry}")
+
+
+def listed_video(uri: str) -> VideoRef:
+    """The video that an entry of a list names; one that can't be found is kept, so that its decoder says so."""
+    uri = storage.normalise(uri)
+    try:
+        return _ref(storage.info(uri))
+    except (NotFound, AccessDenied):
+        return VideoRef(uri=uri, size=0, fingerprint=MISSING_FINGERPRINT)
 
 
 def _manifest_entries(uri: str) -> list[str]:

@@ -17,10 +17,14 @@ from avs_core.tracking import resolve_model
 
 
 class SegmentUnit:
-    """Clip → instance rows and frame rows. Masks leave this stage as RLE, never as pixels."""
+    """Clip → instance rows and frame rows. Masks leave this stage as RLE, never as pixels.
+
+    `made` is the config of its bundle.
+    """
 
     def __init__(self, model: str, device: str, threshold: float | None, mask_size: tuple[int, int] | None) -> None:
         bundle = load_bundle(resolve_model(model))
+        self.made = bundle.config
         if device == "cpu":
             torch.set_num_threads(1)  # sums are then taken in one order, on every machine
         self._segmenter = open_segmenter(bundle, device, threshold)
@@ -33,7 +37,7 @@ class SegmentUnit:
         started = time.perf_counter()
         unit, clip = wire.unit_from_text(row["unit"]), wire.clip_from_bytes(row["clip"])
         try:
-            instances, frames = self._segment(unit, clip)
+            instances, frames = self.tables(unit, clip)
         except MediaError as fault:
             return dead_row(unit, "segment", fault)
         except torch.OutOfMemoryError as fault:
@@ -48,7 +52,8 @@ class SegmentUnit:
             "segment_s": time.perf_counter() - started,
         }
 
-    def _segment(self, unit: Unit, clip: Clip) -> tuple[pa.Table, pa.Table]:
+    def tables(self, unit: Unit, clip: Clip) -> tuple[pa.Table, pa.Table]:
+        """The unit's instances (`ROW_SCHEMA`) and frames (`FRAME_SCHEMA`). Raises NonFiniteOutput."""
         size = self._mask_size or (clip.height, clip.width)
         frames = [_frame_row(clip, unit, found) for found in self._segmenter.segment(clip, unit.start_s, size)]
         return instance_table(unit.video, frames), frame_table(unit.video, frames)

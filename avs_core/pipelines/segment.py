@@ -17,7 +17,7 @@ from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.ledger import Ledger, load_ledger
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
-from avs_core.errors import ConfigError, TooManyDeadLetters
+from avs_core.errors import TooManyDeadLetters
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.chain import chain, one_row_blocks, outcomes
@@ -106,11 +106,7 @@ def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
     Raises `ConfigError` when units would split the bundle's windows.
     """
     made = bundle.config
-    if config.unit_length_s % made.window_s:
-        raise ConfigError(
-            f"units must hold whole windows: {made.name} sees {made.window_s} s at a time, and a unit at rate "
-            f"{config.rate} has {config.unit_length_s} s: choose another unit_s"
-        )
+    config.check_windows(made.name, made.window_s)
     # What the weights do not tell: how a net composes its objects, and where their numbers begin anew.
     composed: dict[str, JsonValue] = {}
     if made.instance_aware is not None:

@@ -1,9 +1,13 @@
-"""The settings of the main job: one frozen value, from flags, a YAML file or code."""
+"""The settings of the main job: one frozen value, from flags, a YAML file or code.
+
+How videos are looked at stands alone: a bundle that MLflow asks looks in the same way, with no archive to write.
+"""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from avs_core.errors import ConfigError
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.pipelines.plan import WINDOW_S
 
@@ -11,13 +15,11 @@ Side = Annotated[int, Field(ge=1, le=16_384)]
 """Pixels."""
 
 
-class SegmentConfig(BaseModel):
-    """Everything that decides what `avs segment` does."""
+class LookConfig(BaseModel):
+    """How videos are looked at: all that decides their rows beside the model, wherever the rows go."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    archive: str = Field(description="Where the mask archive is, or will be: a folder or s3://bucket/prefix.")
-    model: str = Field("tpavi-light", description="A built-in bundle's name, a bundle folder, or models:/name@alias.")
     rate: int = Field(1, ge=1, le=60, description="Frames looked at per second of video.")
     mask_size: tuple[Side, Side] | None = Field(
         None, description="Height and width of the masks [default: the source's]."
@@ -32,18 +34,20 @@ class SegmentConfig(BaseModel):
     decode_stall_s: float = Field(60.0, gt=0, description="Decoding may stand still this long, s.")
     decode_memory_mb: int = Field(4096, ge=256, description="Memory of a decoding process, MB.")
     max_pixels: int = Field(8192 * 4320, ge=1, description="Largest frame that is decoded, pixels.")
-    max_dead_share: float = Field(
-        1.0, ge=0, le=1, description="The job fails when more of its videos than this are dead."
-    )
-    address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else a Ray of its own].")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
-    decoders: int | None = Field(None, ge=1, description="Decoding actors [default: from the cluster's size].")
-    segmenters: int | None = Field(None, ge=1, description="Model actors [default: one a GPU, or half of the CPUs].")
 
     @property
     def unit_length_s(self) -> int:
         """Seconds of a unit, so that its frames fit in memory at any rate: `unit_s` divided by the rate."""
         return max(WINDOW_S, self.unit_s // self.rate // WINDOW_S * WINDOW_S)
+
+    def check_windows(self, name: str, window_s: int) -> None:
+        """Raises `ConfigError` when units would split the windows of model `name`, `window_s` seconds each."""
+        if self.unit_length_s % window_s:
+            raise ConfigError(
+                f"units must hold whole windows: {name} sees {window_s} s at a time, and a unit at rate "
+                f"{self.rate} has {self.unit_length_s} s: choose another unit_s"
+            )
 
     def decode_config(self, size: int) -> DecodeConfig:
         """How a unit is decoded for a model of this input size."""
@@ -57,3 +61,21 @@ class SegmentConfig(BaseModel):
             memory_mb=self.decode_memory_mb,
             max_pixels=self.max_pixels,
         )
+
+
+class PlaceConfig(BaseModel):
+    """What the rows come from and where they go."""
+
+    archive: str = Field(description="Where the mask archive is, or will be: a folder or s3://bucket/prefix.")
+    model: str = Field("tpavi-light", description="A built-in bundle's name, a bundle folder, or models:/name@alias.")
+
+
+class SegmentConfig(LookConfig, PlaceConfig):  # fields of the last base come first, also in --help
+    """Everything that decides what `avs segment` does."""
+
+    max_dead_share: float = Field(
+        1.0, ge=0, le=1, description="The job fails when more of its videos than this are dead."
+    )
+    address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else a Ray of its own].")
+    decoders: int | None = Field(None, ge=1, description="Decoding actors [default: from the cluster's size].")
+    segmenters: int | None = Field(None, ge=1, description="Model actors [default: one a GPU, or half of the CPUs].")
