@@ -10,6 +10,7 @@ from typing import Any
 
 from avs_core.errors import ConfigError, StorageError
 from avs_core.pipelines.provenance import provenance
+from avs_core.pipelines.pyfunc import python_function
 from avs_core.pipelines.train_config import TrainConfig
 from avs_core.tracking import NullRun, Tracker, finishing, register_bundle, start_run
 from avs_core.training.engine import Engine
@@ -76,7 +77,7 @@ def _register(phase: Phase, trained: Trained, tracker: Tracker) -> None:
         raise ConfigError(f"{config.register_as} needs a bundle, and {trained.name} leaves none: drop --register")
     name, _, alias = config.register_as.partition("@")
     try:
-        version = register_bundle(trained.left, name, alias, config.tracking_uri, phase.store)
+        version = register_bundle(trained.left, python_function(), name, alias, config.tracking_uri, phase.store)
     except StorageError as fault:
         LOG.warning("the bundle in %s is not registered as %s: %s", trained.left_uri, config.register_as, fault)
     else:

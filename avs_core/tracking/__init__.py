@@ -11,11 +11,12 @@ MLflow is imported when a run starts, not before: that takes seconds.
 """
 
 from avs_core.tracking.redaction import redact
-from avs_core.tracking.registry import ResolvedModel, fetch_model, register_bundle, resolve_model
+from avs_core.tracking.registry import PythonFunction, ResolvedModel, fetch_model, register_bundle, resolve_model
 from avs_core.tracking.run import NullRun, Status, Tracker, finishing, start_run
 
 __all__ = [
     "NullRun",
+    "PythonFunction",
     "ResolvedModel",
     "Status",
     "Tracker",

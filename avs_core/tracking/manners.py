@@ -12,6 +12,8 @@ SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # a model would take the uv.lock of the folder that we happen to stand in, with the hosts it names
+    "MLFLOW_UV_AUTO_DETECT": "false",
 }
 """Where the user has set one of them, the user's counts."""
 

@@ -8,16 +8,18 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 
+from avs_core.tracking.mlflow_function import bundle_within, write_model
 from avs_core.tracking.mlflow_store import artefact_location, connect, ensure_experiment, tracking_address, translated
+from avs_core.tracking.registry import PythonFunction
 
-ARTEFACT = "bundle"
+ARTEFACT = "model"
 EXPERIMENT = "avs-models"
 
 
 def fetch(name: str, alias: str | None, version: str, store: Path, uri: str | None, cache: Path) -> tuple[Path, str]:
-    """Bring a version into the cache: the one the alias points to, or else that number; its folder and number.
+    """Bring a version's bundle into the cache: the one the alias points to, or else that number; folder and number.
 
-    Raises as `translated`.
+    Raises as `translated`, and `BundleError` for a model that holds none.
     """
     address = tracking_address(store, uri)
     with translated():
@@ -29,14 +31,17 @@ def fetch(name: str, alias: str | None, version: str, store: Path, uri: str | No
     return folder, str(found.version)
 
 
-def register(folder: Path, name: str, alias: str, store: Path, uri: str | None) -> str:
-    """Log a folder to a run of its own, and make it a version that the alias points to. Raises as `translated`."""
+def register(folder: Path, function: PythonFunction, name: str, alias: str, store: Path, uri: str | None) -> str:
+    """Log a bundle to a run of its own, and make it a version that the alias points to. Raises as `translated`."""
     address = tracking_address(store, uri)
     with translated():
         client = connect(address)
         experiment = ensure_experiment(client, EXPERIMENT, artefact_location(address, store))
         run_id = client.create_run(experiment, run_name=f"register {name}").info.run_id
-        client.log_artifacts(run_id, str(folder), ARTEFACT)
+        with tempfile.TemporaryDirectory() as scratch:
+            model = Path(scratch) / ARTEFACT
+            write_model(model, folder, function, run_id)
+            client.log_artifacts(run_id, str(model), ARTEFACT)
         client.set_terminated(run_id)
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
@@ -53,11 +58,11 @@ def cached_folder(cache: Path, address: str, found: ModelVersion) -> Path:
 
 
 def _download(client: MlflowClient, address: str, found: ModelVersion, folder: Path) -> None:
-    """Into the folder, whole or not at all; of several at once the first one's copy stays."""
+    """The bundle into the folder, whole or not at all; of several at once the first one's copy stays."""
     source = client.get_model_version_download_uri(found.name, found.version)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        got = Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=address))
+        got = bundle_within(Path(download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=address)))
         try:
             got.rename(folder)
         except OSError:

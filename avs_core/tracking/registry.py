@@ -1,13 +1,18 @@
 """Model bundles as registered models of MLflow.
 
-A version's source is the folder of a bundle among the artefacts of a run: four plain files, no pickle, no code.
+A version's source is a model of MLflow's python_function flavour among the artefacts of a run: the bundle as it is and
+a few text files, one of which names the module that loads it. No pickle, no code. The source of versions made before
+that is the folder of the bundle itself; both are fetched alike.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from avs_core.errors import BundleError, InputError, NotApplied
 from avs_core.tracking.manners import teach_mlflow
@@ -31,6 +36,25 @@ class ResolvedModel:
     def uri(self) -> str:
         """`models:/name/version`."""
         return f"{SCHEME}{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class PythonFunction:
+    """How `mlflow.pyfunc.load_model` makes a function of a bundle, and what goes in and comes out.
+
+    loader        name of the module whose `_load_pyfunc(folder, settings)` gives an object with `predict(table)`
+    inputs        columns of the table that goes in; `outputs` of the one that comes out
+    example       rows that could go in
+    settings      what `load_model(…, model_config=…)` may change, with what holds otherwise
+    requirements  what pip must install where the bundle is loaded
+    """
+
+    loader: str
+    inputs: pa.Schema
+    outputs: pa.Schema
+    example: tuple[Mapping[str, Any], ...]
+    settings: Mapping[str, Any]
+    requirements: tuple[str, ...]
 
 
 def resolve_model(
@@ -65,12 +89,13 @@ def fetch_model(
 
 def register_bundle(
     folder: str | Path,
+    function: PythonFunction,
     name: str,
     alias: str,
     tracking_uri: str | None = None,
     default_store: str | Path = DEFAULT_STORE,
 ) -> str:
-    """Log a bundle as artefacts of a run, make a version of model `name` of it and let the alias point there.
+    """Log a bundle as a model of a run, make a version of model `name` of it and let the alias point there.
 
     Returns the version. The store is found as by `start_run`. Raises `InputError` for a name that `models:/name@alias`
     could not hold, `BundleError` for what the registry refuses and for a folder that is none, and `StorageError`
@@ -85,7 +110,7 @@ def register_bundle(
     from avs_core.tracking.mlflow_registry import register
 
     with _explained(uri):
-        return register(folder, name, alias, Path(default_store), tracking_uri)
+        return register(folder, function, name, alias, Path(default_store), tracking_uri)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from avs_core.tracking import Tracker, fetch_model, register_bundle, start_run
+from avs_core.tracking import PythonFunction, Tracker, fetch_model, register_bundle, start_run
 from avs_core.tracking.outbox import Patience
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -86,7 +86,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_run_and_a_model_go_through_a_server(
-    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: Server, function: PythonFunction, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from mlflow import MlflowClient
 
@@ -106,7 +106,7 @@ def test_a_run_and_a_model_go_through_a_server(
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     (bundle / "model.safetensors").write_bytes(b"weights")
-    register_bundle(bundle, "tpavi", "best", server.uri)
+    register_bundle(bundle, function, "tpavi", "best", server.uri)
     fetched = fetch_model("models:/tpavi@best", server.uri, cache=tmp_path / "cache")
     assert (fetched.folder / "model.safetensors").read_bytes() == b"weights"
 
