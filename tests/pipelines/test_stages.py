@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import torch
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
@@ -15,9 +14,7 @@ from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import VideoRef
 from avs_core.errors import AccessDenied, NotApplied, OutcomeUnknown, StorageError
 from avs_core.media.config import DecodeConfig, DecodeLimits
-from avs_core.models.audio_cnn import AudioCNN
-from avs_core.models.bundle import BundleConfig, load_bundle, save_bundle
-from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
+from avs_core.models.bundle import load_bundle
 from avs_core.pipelines import stages, wire
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.model_stage import SegmentUnit
@@ -25,6 +22,7 @@ from avs_core.pipelines.plan import unprobed
 from avs_core.pipelines.segment import run_record
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import DEAD, FAILED, OK, CommitUnit, DecodeUnit, ProbeVideo, Row, new_row, with_retries
+from tests.tiny_bundle import tiny_instances
 
 RECORD = RunRecord(model="m", weights_sha256="0" * 64)
 
@@ -70,22 +68,6 @@ def _go_through(
     times = open_frames(config.archive).to_table().column("frame_time_us").to_pylist()
     assert times == [second * 1_000_000 + 920_000 for second in range(6)]  # 25 fps: shown at 0.9375 s since 0.92 s
     assert open_archive(config.archive).count_rows() == sum(commit.instances for commit in read_commits(config.archive))
-
-
-def tiny_instances(folder: Path) -> str:
-    """A bundle that sees and hears something everywhere."""
-    torch.manual_seed(0)
-    made = InstanceAwareConfig(
-        backbone="tf_efficientnet_lite0", categories=3, queries=5, learnt=1, channels=16, heads=2, hidden=8, finest=8
-    )
-    net = InstanceAwareNet(made).eval()
-    net.classes.bias.data = torch.tensor([0.0, 0.0, 0.0, -3.0])
-    net.kernels[4].weight.data *= 20
-    config = BundleConfig(
-        name="tiny", arch="instance_aware", instance_aware=made, audio_encoder="audio_cnn", size=64, threshold=0.4
-    )
-    save_bundle(folder, config, net, AudioCNN(), card="# Tiny\n", categories=("dog", "cat", "cow"))
-    return str(folder)
 
 
 def test_objects_reach_the_archive_with_their_names_and_scores(demo_clips: list[Path], tmp_path: Path) -> None:
