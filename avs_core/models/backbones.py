@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from avs_core.errors import ConfigError
+
 BackboneName = Literal["pvt_v2_b5", "resnet50", "tf_efficientnet_lite0"]
 
 STRIDES = (4, 8, 16, 32)
@@ -23,6 +25,12 @@ Finest = Literal[4, 8]
 def strides_from(finest: Finest) -> tuple[int, int, int, int]:
     """The strides of four maps, each twice the one before."""
     return finest, 2 * finest, 4 * finest, 8 * finest
+
+
+def require_whole_cells(height: int, width: int, coarsest: int) -> None:
+    """Raises ConfigError for frames whose coarsest map would have half a cell."""
+    if height % coarsest or width % coarsest:
+        raise ConfigError(f"frames must be multiples of {coarsest} pixels high and wide, got {height}×{width}: resize")
 
 
 # Stochastic depth of the published PVT-v2-b5; the others train without.

@@ -38,7 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from avs_core.errors import ConfigError
-from avs_core.models.backbones import BackboneName, Finest, build_backbone, strides_from
+from avs_core.models.backbones import BackboneName, Finest, build_backbone, require_whole_cells, strides_from
 
 NAMED = 1
 """The level whose cells are named and picked as queries: the second finest."""
@@ -173,9 +173,7 @@ class InstanceAwareNet(nn.Module):
         Raises ConfigError when H or W is not a multiple of the coarsest stride.
         """
         B, _, _, H, W = frames.shape
-        coarsest = self.config.strides[-1]
-        if H % coarsest or W % coarsest:
-            raise ConfigError(f"frames must be multiples of {coarsest} pixels high and wide, got {H}×{W}: resize")
+        require_whole_cells(H, W, self.config.strides[-1])
         levels = self.pyramid(self.backbone(rearrange(frames, "B T c H W -> (B T) c H W")))
         cells = self.cells(levels[NAMED])
         layers = [

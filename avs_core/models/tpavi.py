@@ -33,8 +33,14 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
-from avs_core.errors import ConfigError
-from avs_core.models.backbones import STRIDES, BackboneName, Finest, build_backbone, strides_from
+from avs_core.models.backbones import (
+    STRIDES,
+    BackboneName,
+    Finest,
+    build_backbone,
+    require_whole_cells,
+    strides_from,
+)
 
 ASPP_DILATIONS = (3, 6, 12, 18)
 HEAD_CHANNELS = 32
@@ -207,15 +213,7 @@ class TPAVINet(nn.Module):
         self.backbone = build_backbone(config.backbone, pretrained, config.finest)
         self.neck = nn.ModuleList(ASPP(channels, C) for channels in self.backbone.channels)
         self.tpavi = nn.ModuleDict({str(i): _fusion(config) for i in config.stages})
-        coarsest = len(STRIDES) - 1
-        self.decoder = nn.ModuleList(FusionBlock(C, has_skip=i != coarsest) for i in range(len(STRIDES)))
-        self.head = nn.Sequential(
-            nn.Conv2d(C, C // 2, 3, padding=1),
-            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
-            nn.Conv2d(C // 2, HEAD_CHANNELS, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(HEAD_CHANNELS, config.classes, 1),
-        )
+        self.decoder, self.head = new_decoder(C), new_head(C, config.classes)
 
     def forward(self, frames: Float[Tensor, "B T 3 H W"], audio: Float[Tensor, "B T A"]) -> TPAVIOutput:
         """`frames` are normalised RGB, `audio` one embedding a frame. Raises ConfigError, see `look`."""
@@ -227,9 +225,7 @@ class TPAVINet(nn.Module):
         Raises ConfigError when H or W is not a multiple of the coarsest stride (32, or 64 for `finest` 8).
         """
         B, _, _, H, W = frames.shape
-        coarsest = self.config.strides[-1]
-        if H % coarsest or W % coarsest:
-            raise ConfigError(f"frames must be multiples of {coarsest} pixels high and wide, got {H}×{W}: resize")
+        require_whole_cells(H, W, self.config.strides[-1])
         maps = self.backbone(rearrange(frames, "B T c H W -> (B T) c H W"))
         return tuple(
             rearrange(neck(x), "(B T) C H W -> B T C H W", B=B) for neck, x in zip(self.neck, maps, strict=True)
@@ -241,23 +237,44 @@ class TPAVINet(nn.Module):
         heard: list[Tensor | None] = [None] * len(levels)
         for stage, block in self.tpavi.items():
             levels[int(stage)], heard[int(stage)] = block(levels[int(stage)], audio)
-        logits = rearrange(self._decode(levels), "(B T) K H W -> B T K H W", B=len(audio))
+        fine_to_coarse = [rearrange(Z, "B T C H W -> (B T) C H W") for Z in levels]
+        decoded = decode(fine_to_coarse, self.decoder, self.head, self.config.finest)
+        logits = rearrange(decoded, "(B T) K H W -> B T K H W", B=len(audio))
         return TPAVIOutput(
             logits=logits.squeeze(2) if self.config.classes == 1 else logits,
             visual=tuple(F.relu(Z) for Z in levels),
             audio=tuple(heard),
         )
 
-    def _decode(self, levels: Sequence[Float[Tensor, "B T C _ _"]]) -> Float[Tensor, "N K H W"]:
-        """From the coarsest level to the finest, then the head."""
-        fine_to_coarse = [rearrange(Z, "B T C H W -> (B T) C H W") for Z in levels]
-        x = self.decoder[-1](fine_to_coarse[-1])
-        for block, skip in zip(self.decoder[-2::-1], fine_to_coarse[-2::-1], strict=True):
-            x = block(x, skip)
-        logits: Tensor = self.head(x)
-        if self.config.finest != STRIDES[0]:
-            logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
-        return logits
+
+def new_decoder(channels: int) -> nn.ModuleList:
+    """A fusion block a level, finest first."""
+    coarsest = len(STRIDES) - 1
+    return nn.ModuleList(FusionBlock(channels, has_skip=i != coarsest) for i in range(len(STRIDES)))
+
+
+def new_head(channels: int, classes: int) -> nn.Sequential:
+    """From the last fusion block to logits, at twice the size."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels // 2, 3, padding=1),
+        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+        nn.Conv2d(channels // 2, HEAD_CHANNELS, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(HEAD_CHANNELS, classes, 1),
+    )
+
+
+def decode(
+    levels: Sequence[Float[Tensor, "N C _ _"]], decoder: nn.ModuleList, head: nn.Module, finest: Finest
+) -> Float[Tensor, "N K H W"]:
+    """From the coarsest level to the finest, then the head; `levels` come finest first."""
+    x = decoder[-1](levels[-1])
+    for block, skip in zip(decoder[-2::-1], levels[-2::-1], strict=True):
+        x = block(x, skip)
+    logits: Tensor = head(x)
+    if finest != STRIDES[0]:
+        logits = F.interpolate(logits, scale_factor=2, mode="bilinear", align_corners=False)
+    return logits
 
 
 def _fusion(config: TPAVIConfig) -> TPAVI | Addition:
