@@ -8,6 +8,7 @@ from avs_core.errors import ConfigError
 from avs_core.losses import PUBLISHED_FRAMES
 from avs_core.models.instance_aware import InstanceAwareConfig
 from avs_core.models.tpavi import TPAVIConfig
+from avs_core.models.two_stage import MaskRCNNConfig, TwoStageConfig
 from avs_core.query_losses import SilentAware
 from avs_core.training.composites import LightRecipe
 from avs_core.training.data import StreamConfig
@@ -17,7 +18,8 @@ from avs_core.training.instances import CorrelationObjective, SightObjective
 from avs_core.training.loop import LoopConfig
 from avs_core.training.materials import Recipe
 from avs_core.training.objectives import Agreement, AVSSObjective, LightObjective, MS3Objective, S4Objective, Variant
-from avs_core.training.published import PublishedRecipe
+from avs_core.training.published import PUBLISHED_INPUT, PublishedRecipe
+from avs_core.training.two_stage_recipe import TwoStageRecipe
 
 DEMO_CLIPS = Path(__file__).parent / "builtin" / "demo"
 """The clips of `avs demo`, with their truth and their sources."""
@@ -125,7 +127,57 @@ UNCORRELATED = replace(
 )
 """What the correlation is compared with."""
 
-RECIPES: tuple[Recipe, ...] = (*PUBLISHED, LIGHT, *ABLATIONS, INSTANCES, *SILENT_AWARE, UNCORRELATED)
+TWO_STAGE = TwoStageRecipe(
+    name="two-stage-light",
+    about="paper 1's two-stage baseline on composites: Mask R-CNN, then its fusion with the sound",
+    net=TwoStageConfig(
+        backbone="tf_efficientnet_lite0",
+        # composites at 320 pixels show things of 46 to 195 pixels
+        detector=MaskRCNNConfig(
+            classes=2,
+            pyramid=64,
+            hidden=256,
+            anchors=(48, 72, 104, 144, 200),
+            proposals=100,
+            objects=16,
+            sampled=64,
+        ),
+        channels=LIGHT.net.channels,
+        finest=LIGHT.net.finest,
+    ),
+    seen=INSTANCES.seen,
+    stream=LIGHT.stream,
+    sound_stream=LIGHT.sound_stream,
+    seen_feed=INSTANCES.seen_feed,
+    feed=LIGHT.feed,
+    sound_feed=LIGHT.sound_feed,
+    sound=LIGHT.sound,
+    instances=INSTANCES.sight,
+    fusion=LIGHT.joint,
+    objective=LIGHT.objective,
+)
+"""Stage 1 has the pictures and steps of instances-light's stage A, stage 2 the clips and steps of composites-light."""
+
+TWO_STAGE_COCO = replace(
+    TWO_STAGE,
+    name="two-stage-coco",
+    about="two-stage-light with torchvision's COCO weights of Mask R-CNN (--init FILE), frozen",
+    net=TwoStageConfig(backbone="resnet50"),
+    instances=None,
+    normalise=PUBLISHED_INPUT,
+)
+"""As in the paper, stage 1 is not ours to train: FILE is that of torchvision's maskrcnn_resnet50_fpn."""
+
+RECIPES: tuple[Recipe, ...] = (
+    *PUBLISHED,
+    LIGHT,
+    *ABLATIONS,
+    TWO_STAGE,
+    TWO_STAGE_COCO,
+    INSTANCES,
+    *SILENT_AWARE,
+    UNCORRELATED,
+)
 
 
 def find_recipe(name: str) -> Recipe:

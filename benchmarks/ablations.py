@@ -33,7 +33,7 @@ from avs_core.evaluation.examine import evaluate_set
 from avs_core.evaluation.predict import Candidate, Predict, answering, finding
 from avs_core.models import audio_cnn
 from avs_core.models.instance_aware import InstanceAwareNet
-from avs_core.recipes import ABLATIONS, INSTANCES, LIGHT, SILENT_AWARE, UNCORRELATED, find_recipe
+from avs_core.recipes import ABLATIONS, INSTANCES, LIGHT, SILENT_AWARE, TWO_STAGE, UNCORRELATED, find_recipe
 from avs_core.tracking import NullRun
 from avs_core.training.composites import LightRecipe
 from avs_core.training.engine import Alone
@@ -45,10 +45,12 @@ from avs_core.training.materials import Materials
 from avs_core.training.network import Trainee
 from avs_core.training.recipe_job import RecipeJob
 from avs_core.training.train import train
+from avs_core.training.two_stage_recipe import TwoStageRecipe
 
 HEADLINE = (
     LIGHT.name,
     f"{LIGHT.name}-no-audio",
+    TWO_STAGE.name,
     INSTANCES.name,
     *(one.name for one in SILENT_AWARE),
     UNCORRELATED.name,
@@ -184,6 +186,9 @@ def sized(name: str, size: int) -> LightRecipe | InstanceRecipe:
     recipe = find_recipe(name)
     if isinstance(recipe, LightRecipe):
         return replace(recipe, feed=replace(recipe.feed, size=size), bundle_size=size)
+    if isinstance(recipe, TwoStageRecipe):
+        feeds = replace(recipe.seen_feed, size=size), replace(recipe.feed, size=size)
+        return replace(recipe, seen_feed=feeds[0], feed=feeds[1], bundle_size=size)
     if isinstance(recipe, InstanceRecipe):
         feeds = replace(recipe.seen_feed, size=size), replace(recipe.heard_feed, size=size)
         net = recipe.net.model_copy(update={"audio_channels": audio_cnn.EMBEDDING})

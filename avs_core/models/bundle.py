@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import safetensors.torch
 import torch
@@ -33,12 +33,14 @@ from avs_core.models.calibration import Calibration
 from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
+from avs_core.models.two_stage import TwoStageConfig, TwoStageNet
 from avs_core.models.vggish import VGGish
 
 AudioEncoderName = Literal["vggish", "audio_cnn", "effects_cnn"]
 Setting = Literal["s4", "ms3", "avss"]
-Net = TPAVINet | InstanceAwareNet
-NetConfig = TPAVIConfig | InstanceAwareConfig
+Arch = Literal["tpavi", "instance_aware", "two_stage"]
+Net = TPAVINet | InstanceAwareNet | TwoStageNet
+NetConfig = TPAVIConfig | InstanceAwareConfig | TwoStageConfig
 
 BUILTIN = Path(__file__).parents[1] / "builtin" / "bundles"
 WEIGHTS, CONFIG, CATEGORIES, CARD = "model.safetensors", "config.json", "categories.json", "card.md"
@@ -47,6 +49,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 AVSS_CLASSES = 71
 
+_NETS: dict[type[NetConfig], type[Any]] = {
+    TPAVIConfig: TPAVINet,
+    InstanceAwareConfig: InstanceAwareNet,
+    TwoStageConfig: TwoStageNet,
+}
 _AUDIO_ENCODERS: dict[AudioEncoderName, type[nn.Module]] = {
     "vggish": VGGish,
     "audio_cnn": AudioCNN,
@@ -75,7 +82,7 @@ _PUBLISHED_NAMES = (
 class BundleConfig(BaseModel):
     """Everything but the weights that decides what a bundle answers.
 
-    arch        which of the nets it is; `tpavi` or `instance_aware` says what that is made of, the other is None
+    arch        which of the nets it is; the section of that name says what it is made of, the others are None
     size        side of the square frames the net sees, in pixels: a multiple of the net's coarsest stride
     mean, std   per RGB channel, of values scaled to [0, 1]
     alignment   where the sound of second k is taken: see avs_core.audio.window_examples
@@ -89,9 +96,10 @@ class BundleConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    arch: Literal["tpavi", "instance_aware"] = "tpavi"
+    arch: Arch = "tpavi"
     tpavi: TPAVIConfig | None = None
     instance_aware: InstanceAwareConfig | None = None
+    two_stage: TwoStageConfig | None = None
     audio_encoder: AudioEncoderName
     size: int = Field(default=224, ge=32)
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -108,13 +116,13 @@ class BundleConfig(BaseModel):
     @property
     def net(self) -> NetConfig:
         """What the net is made of."""
-        found = self.tpavi or self.instance_aware
+        found = self.tpavi or self.instance_aware or self.two_stage
         assert found is not None, "the validator has seen to it"
         return found
 
     @model_validator(mode="after")
     def _describes_its_net(self) -> "BundleConfig":
-        described = [name for name in ("tpavi", "instance_aware") if getattr(self, name) is not None]
+        described = [name for name in get_args(Arch) if getattr(self, name) is not None]
         if described != [self.arch]:
             raise ValueError(f"arch {self.arch} needs a section of that name and no other, got {described}")
         return self
@@ -152,7 +160,8 @@ def build_audio_encoder(name: AudioEncoderName) -> nn.Module:
 
 def build_net(config: NetConfig) -> Net:
     """An untrained net."""
-    return TPAVINet(config) if isinstance(config, TPAVIConfig) else InstanceAwareNet(config)
+    net: Net = _NETS[type(config)](config)
+    return net
 
 
 def save_bundle(

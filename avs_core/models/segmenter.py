@@ -16,8 +16,9 @@ from avs_core.clip import Clip
 from avs_core.errors import ConfigError, NonFiniteOutput
 from avs_core.models.association import Associator, ious
 from avs_core.models.bundle import Bundle
-from avs_core.models.instance_aware import InstanceAwareOutput
-from avs_core.models.tpavi import TPAVIOutput
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareOutput
+from avs_core.models.tpavi import TPAVIConfig, TPAVIOutput
+from avs_core.models.two_stage import TwoStageOutput
 
 FRAME_OFFSET_S = 0.9375
 """Where in its second the published frame lies; the sound of a pass moves with its frames."""
@@ -28,7 +29,7 @@ SOMETHING = 0.5
 SECOND_LOOK = 0.7
 """IoU above which the weaker of two queries is taken for a second look at the stronger one."""
 
-Output = TPAVIOutput | InstanceAwareOutput
+Output = TPAVIOutput | InstanceAwareOutput | TwoStageOutput
 
 
 @dataclass(frozen=True)
@@ -152,15 +153,15 @@ class WindowSegmenter(ABC):
             yield ObjectMask(object_id=0, mask=mask.cpu().numpy(), score=score)
 
 
-class TpaviSegmenter(WindowSegmenter):
-    """A TPAVI bundle at work: object 0 alone."""
+class UnionSegmenter(WindowSegmenter):
+    """A bundle of paper 1 at work, TPAVI or two-stage: object 0 alone."""
 
     def __init__(self, bundle: Bundle, device: str = "auto", threshold: float | None = None) -> None:
-        """See WindowSegmenter. Raises ConfigError for a net with classes."""
-        net, name = bundle.config.tpavi, bundle.config.name
-        if net is None:
-            raise ConfigError(f"this needs a TPAVI net, {name} is {bundle.config.arch}: see open_segmenter")
-        if net.classes != 1:
+        """See WindowSegmenter. Raises ConfigError for a net with classes, or with objects that this would not tell."""
+        net, name = bundle.config.net, bundle.config.name
+        if isinstance(net, InstanceAwareConfig):
+            raise ConfigError(f"this writes one region, {name} is {bundle.config.arch}: see open_segmenter")
+        if isinstance(net, TPAVIConfig) and net.classes != 1:
             raise ConfigError(f"{name} has {net.classes} classes; object 0 needs one logit")
         super().__init__(bundle, device, threshold)
 
@@ -214,7 +215,7 @@ class InstanceSegmenter(WindowSegmenter):
 
 def open_segmenter(bundle: Bundle, device: str = "auto", threshold: float | None = None) -> WindowSegmenter:
     """The segmenter that the bundle's net needs. Raises ConfigError."""
-    kind = TpaviSegmenter if bundle.config.arch == "tpavi" else InstanceSegmenter
+    kind = InstanceSegmenter if bundle.config.arch == "instance_aware" else UnionSegmenter
     return kind(bundle, device, threshold)
 
 

@@ -107,10 +107,14 @@ def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
     """
     made = bundle.config
     config.check_windows(made.name, made.window_s)
-    # What the weights do not tell: how a net composes its objects, and where their numbers begin anew.
+    # What the weights do not tell: how a net composes its objects, and where their numbers begin anew; where
+    # Mask R-CNN looks, and how many things it keeps.
     composed: dict[str, JsonValue] = {}
     if made.instance_aware is not None:
         composed = {"composition": made.instance_aware.composition, "unit_s": config.unit_length_s}
+    if made.two_stage is not None:
+        told = made.two_stage.detector.model_dump(mode="json", include={"anchors", "proposals", "objects"})
+        composed = {"detector": told}
     return RunRecord(
         model=made.name,
         weights_sha256=bundle.weights_sha256,

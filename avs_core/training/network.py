@@ -1,4 +1,4 @@
-"""What is trained together: a segmentation net, an audio encoder, and for TPAVI heads that name what it perceives."""
+"""What is trained together: a segmentation net, an audio encoder, and for those of paper 1 heads that name things."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from avs_core.models.bundle import Net
 from avs_core.models.instance_aware import InstanceAwareOutput
 from avs_core.models.normalisation import Normalisation as Normalisation  # what a trainee is made of
-from avs_core.models.tpavi import TPAVINet, TPAVIOutput
+from avs_core.models.tpavi import Levels, TPAVINet, TPAVIOutput
+from avs_core.models.two_stage import Regions, TwoStageNet, TwoStageOutput
 
 RARE = -4.0
 """Logit of a category before anything is heard: about one in 60."""
@@ -26,13 +27,13 @@ Part = Literal["backbone", "audio_encoder"]
 class Answer:
     """What a trainee says of B clips of T seconds, K categories.
 
-    masks  the net's output; None where there was nothing to see
+    masks  the net's output, or that of a detector that is trained alone; None where there was nothing to see
     named  logits of the categories that are heard; None without heads
     shown  logits of the category in each cell of the picture, before the net has heard anything; the last is "none";
            None without heads
     """
 
-    masks: TPAVIOutput | InstanceAwareOutput | None
+    masks: TPAVIOutput | InstanceAwareOutput | TwoStageOutput | Regions | None
     named: Float[Tensor, "B T K"] | None = None
     shown: Float[Tensor, "B T K1 h w"] | None = None
 
@@ -61,15 +62,53 @@ class Trainee(nn.Module):
         return self
 
 
-class TPAVITrainee(Trainee):
-    """TPAVI with its audio encoder, and with `categories` two heads that are dropped after training.
+class NamingTrainee(Trainee):
+    """A net with a neck and its audio encoder, and with `categories` two heads that are dropped after training.
 
     The heads keep sight and hearing comparable: `namer` reads categories from the audio vector, `viewer` from the
-    third level of the neck, which is what TPAVI compares with it.
+    third level of the neck, which is what the net joins with it.
+    """
 
-    Ours freeze the backbone: a few images a class would only
-    narrow what ImageNet taught it, and a step without its backward pass costs half. The published runs freeze the
-    audio encoder.
+    net: TPAVINet | TwoStageNet
+
+    def __init__(
+        self,
+        net: TPAVINet | TwoStageNet,
+        audio_encoder: nn.Module,
+        normalise: Normalisation,
+        categories: int | None,
+        frozen: Sequence[nn.Module],
+    ) -> None:
+        super().__init__(net, audio_encoder, normalise, frozen)
+        self.namer = None if categories is None else new_namer(net.config.audio_channels, categories)
+        self.viewer = None if categories is None else nn.Conv2d(net.config.channels, categories + 1, 1)
+        # PyTorch 2.11 on CPUs: the bfloat16 weight gradient of a dilated convolution of 24 channels-last maps is NaN.
+        for level in net.neck:
+            level.register_forward_pre_hook(lambda _module, inputs: tuple(x.contiguous() for x in inputs))
+
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
+        """Masks, and what the two heads say; without frames only what is heard."""
+        audio = embed(self.audio_encoder, log_mel)
+        if frames is None:
+            return Answer(None, None if self.namer is None else self.namer(audio))
+        masks, levels = self._masks(self.normalise(frames), audio)
+        if self.namer is None or self.viewer is None:
+            return Answer(masks)
+        cells = self.viewer(levels[VIEWED].flatten(0, 1))
+        return Answer(masks, self.namer(audio), rearrange(cells, "(B T) K h w -> B T K h w", B=len(frames)))
+
+    def _masks(
+        self, frames: Float[Tensor, "B T 3 H W"], audio: Float[Tensor, "B T A"]
+    ) -> tuple[TPAVIOutput | TwoStageOutput, Levels]:
+        """What the net says, and the levels of its neck before it has heard anything."""
+        raise NotImplementedError
+
+
+class TPAVITrainee(NamingTrainee):
+    """TPAVI.
+
+    Ours freeze the backbone: a few images a class would only narrow what ImageNet taught it, and a step without its
+    backward pass costs half. The published runs freeze the audio encoder.
     """
 
     net: TPAVINet
@@ -82,24 +121,12 @@ class TPAVITrainee(Trainee):
         categories: int | None,
         frozen: Part = "backbone",
     ) -> None:
-        super().__init__(net, audio_encoder, normalise, [net.backbone if frozen == "backbone" else audio_encoder])
-        self.namer = None if categories is None else new_namer(net.config.audio_channels, categories)
-        self.viewer = None if categories is None else nn.Conv2d(net.config.channels, categories + 1, 1)
-        # PyTorch 2.11 on CPUs: the bfloat16 weight gradient of a dilated convolution of 24 channels-last maps is NaN.
-        for level in net.neck:
-            level.register_forward_pre_hook(lambda _module, inputs: tuple(x.contiguous() for x in inputs))
+        still = net.backbone if frozen == "backbone" else audio_encoder
+        super().__init__(net, audio_encoder, normalise, categories, [still])
 
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
-        """Masks, and what the two heads say; without frames only what is heard."""
-        audio = embed(self.audio_encoder, log_mel)
-        if frames is None:
-            return Answer(None, None if self.namer is None else self.namer(audio))
-        levels = self.net.look(self.normalise(frames))
-        masks = self.net.listen(levels, audio)
-        if self.namer is None or self.viewer is None:
-            return Answer(masks)
-        cells = self.viewer(levels[VIEWED].flatten(0, 1))
-        return Answer(masks, self.namer(audio), rearrange(cells, "(B T) K h w -> B T K h w", B=len(frames)))
+    def _masks(self, frames: Float[Tensor, "B T 3 H W"], audio: Float[Tensor, "B T A"]) -> tuple[TPAVIOutput, Levels]:
+        levels = self.net.look(frames)
+        return self.net.listen(levels, audio), levels
 
 
 def new_namer(channels: int, categories: int) -> nn.Linear:

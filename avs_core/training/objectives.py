@@ -20,6 +20,7 @@ from torch import Tensor
 from avs_core.errors import ConfigError
 from avs_core.losses import MS3_WEIGHT, PUBLISHED_FRAMES, avm_av, avm_semantic, avm_vv, bce_ms3
 from avs_core.models.tpavi import TPAVIOutput
+from avs_core.models.two_stage import TwoStageOutput
 from avs_core.training.data import Batch
 from avs_core.training.network import Answer
 
@@ -112,8 +113,7 @@ class LightObjective:
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"bce", "dice"}, "naming" and "viewing" where the data say what is heard and seen, "avm" on request."""
-        masks = _masks(answer)
-        logits = masks.logits.float()
+        logits = _logits(answer).float()
         terms = {
             "bce": labelled_bce(logits, batch),
             "dice": self.dice * soft_dice(logits[batch.labelled], batch.masks[batch.labelled].float()),
@@ -123,7 +123,7 @@ class LightObjective:
         if answer.shown is not None and batch.things is not None:
             terms["viewing"] = self.viewing * viewing_loss(answer.shown.float(), batch.things)
         if self.agreement is not None:
-            terms["avm"] = self.agreement(masks)
+            terms["avm"] = self.agreement(_masks(answer))
         return terms
 
 
@@ -140,6 +140,11 @@ class SoundObjective:
 def _masks(answer: Answer) -> TPAVIOutput:
     assert isinstance(answer.masks, TPAVIOutput), "TPAVI's trainee was given frames"
     return answer.masks
+
+
+def _logits(answer: Answer) -> Float[Tensor, "B T H W"]:
+    assert isinstance(answer.masks, TPAVIOutput | TwoStageOutput), "a net of paper 1 was given frames"
+    return answer.masks.logits
 
 
 def labelled_bce(logits: Float[Tensor, "B T H W"], batch: Batch) -> Float[Tensor, ""]:

@@ -20,7 +20,7 @@ from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.segmenter import (
     FramePrediction,
     InstanceSegmenter,
-    TpaviSegmenter,
+    UnionSegmenter,
     objects,
     open_segmenter,
     phase_offsets,
@@ -76,7 +76,7 @@ def same(a: dict[tuple[int, int], np.ndarray | None], b: dict[tuple[int, int], n
 
 def test_masks_are_thresholded_at_source_size(bundle: Bundle) -> None:
     made = clip(7)
-    found = list(TpaviSegmenter(bundle, "cpu").segment(made, 0))
+    found = list(UnionSegmenter(bundle, "cpu").segment(made, 0))
     assert [(f.second, f.phase) for f in found] == [(s, 0) for s in range(7)]
     for first, stop in ((0, 5), (5, 7)):
         logits = torch.from_numpy(reference(bundle, made, first, stop))
@@ -91,7 +91,7 @@ def test_masks_are_thresholded_at_source_size(bundle: Bundle) -> None:
 
 
 def test_where_a_video_is_cut_does_not_matter(bundle: Bundle) -> None:
-    segmenter = TpaviSegmenter(bundle, "cpu")
+    segmenter = UnionSegmenter(bundle, "cpu")
     whole = masks(segmenter.segment(clip(18), 0, (64, 64)))
     cut = {}
     for start, seconds in ((0, 5), (5, 10), (15, 3)):
@@ -106,7 +106,7 @@ def test_where_a_video_is_cut_does_not_matter(bundle: Bundle) -> None:
 
 def test_phases_are_passes_with_their_own_sound(bundle: Bundle) -> None:
     made = clip(5, rate=2)
-    found = list(TpaviSegmenter(bundle, "cpu").segment(made, 0, (SIZE, SIZE)))
+    found = list(UnionSegmenter(bundle, "cpu").segment(made, 0, (SIZE, SIZE)))
     assert [(f.second, f.phase) for f in found] == [(s, p) for s in range(5) for p in (0, 1)]
     for phase, shift in ((0, -0.5), (1, 0.0)):
         logits = reference(bundle, made, 0, 5, phase, shift)
@@ -118,20 +118,20 @@ def test_the_last_phase_of_a_higher_rate_is_the_default_pass(bundle: Bundle) -> 
     made = clip(5, rate=2)
     times = made.frame_time_us[:, 1:]
     single = replace(made, frames=made.frames[:, 1:], frame_index=times, frame_time_us=times)
-    segmenter = TpaviSegmenter(bundle, "cpu")
+    segmenter = UnionSegmenter(bundle, "cpu")
     double = {s: m for (s, phase), m in masks(segmenter.segment(made, 0)).items() if phase == 1}
     assert same({(s, 0): m for s, m in double.items()}, masks(segmenter.segment(single, 0)))
 
 
 def test_an_empty_mask_is_no_object(bundle: Bundle) -> None:
-    found = list(TpaviSegmenter(bundle, "cpu", threshold=1 - 1e-12).segment(clip(2), 0))
+    found = list(UnionSegmenter(bundle, "cpu", threshold=1 - 1e-12).segment(clip(2), 0))
     assert [f.masks for f in found] == [(), ()]
 
 
 def test_audio_decides_too(bundle: Bundle) -> None:
     made = clip(5)
     silent = replace(made, waveform=np.zeros(0, np.float32))
-    segmenter = TpaviSegmenter(bundle, "cpu")
+    segmenter = UnionSegmenter(bundle, "cpu")
     assert not same(masks(segmenter.segment(made, 0)), masks(segmenter.segment(silent, 0)))
 
 
@@ -139,17 +139,17 @@ def test_logits_that_are_not_finite_are_an_error(bundle: Bundle) -> None:
     made = clip(1)
     broken = replace(made, waveform=np.full(16_000, np.nan, np.float32))
     with pytest.raises(NonFiniteOutput, match=r"seconds \[0, 1\)"):
-        list(TpaviSegmenter(bundle, "cpu").segment(broken, 0))
+        list(UnionSegmenter(bundle, "cpu").segment(broken, 0))
 
 
 def test_what_it_cannot_do_is_refused(bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match="threshold"):
-        TpaviSegmenter(bundle, "cpu", threshold=0.0)
+        UnionSegmenter(bundle, "cpu", threshold=0.0)
     with pytest.raises(ConfigError, match="64×64"):
-        list(TpaviSegmenter(bundle, "cpu").segment(replace(clip(1), frames=np.zeros((1, 1, 32, 32, 3), np.uint8)), 0))
+        list(UnionSegmenter(bundle, "cpu").segment(replace(clip(1), frames=np.zeros((1, 1, 32, 32, 3), np.uint8)), 0))
     semantic = bundle.config.model_copy(update={"tpavi": bundle.config.tpavi.model_copy(update={"classes": 71})})
     with pytest.raises(ConfigError, match="71 classes"):
-        TpaviSegmenter(replace(bundle, config=semantic), "cpu")
+        UnionSegmenter(replace(bundle, config=semantic), "cpu")
 
 
 @given(start=st.integers(0, 40), length=st.integers(1, 40), size=st.integers(1, 9))
@@ -229,9 +229,9 @@ def test_an_object_is_something_and_no_second_look() -> None:
 
 
 def test_a_bundle_opens_its_own_segmenter(bundle: Bundle) -> None:
-    assert type(open_segmenter(bundle, "cpu")) is TpaviSegmenter
+    assert type(open_segmenter(bundle, "cpu")) is UnionSegmenter
     assert type(open_segmenter(instances(), "cpu")) is InstanceSegmenter
-    with pytest.raises(ConfigError, match="needs a TPAVI net, tiny is instance_aware"):
-        TpaviSegmenter(instances(), "cpu")
+    with pytest.raises(ConfigError, match="writes one region, tiny is instance_aware"):
+        UnionSegmenter(instances(), "cpu")
     with pytest.raises(ConfigError, match="need an instance-aware net, tiny is tpavi"):
         InstanceSegmenter(bundle, "cpu")
