@@ -92,7 +92,7 @@ class TwoStageConfig(BaseModel):
 
     backbone: BackboneName
     detector: MaskRCNNConfig = MaskRCNNConfig()
-    channels: int = Field(default=64, ge=_GROUPS, multiple_of=_GROUPS)
+    channels: int = Field(default=64, ge=2 * _GROUPS, multiple_of=_GROUPS)
     audio_channels: int = Field(default=128, ge=1)
     finest: Finest = 4
 
