@@ -42,6 +42,13 @@ def test_an_instance_aware_run_tells_which_objects_it_finds(data: Remembered, tm
     assert {"miou_sounding_at", "instances.ap50", "instances.named"} <= set(figures)
 
 
+def test_the_two_stage_baseline_stands_beside_them(data: Remembered, tmp_path: Path) -> None:
+    run("two-stage-light", 0, data, TERMS, tmp_path)
+    figures = collect(["two-stage-light"], [0], tmp_path)["two-stage-light"][0]
+    assert 0 <= figures["miou_sounding_at"] <= 1
+    assert "instances.ap50" not in figures, "it tells no objects apart"
+
+
 def test_clips_are_read_once(data: Remembered) -> None:
     ref = data.clips("test")[0]
     assert data.load(ref, 64, "aligned") is data.load(ref, 64, "aligned")

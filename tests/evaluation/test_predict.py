@@ -1,5 +1,7 @@
 """What is asked of a model, and what is made of its logits."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,8 @@ import torch
 from avs_core.errors import ConfigError, NonFiniteOutput
 from avs_core.evaluation.predict import Candidate, bundle_candidate, sounding_logits
 from avs_core.models.bundle import load_bundle
-from avs_core.models.tpavi import Levels
 from tests.evaluation.worlds import eye
+from tests.models.two_stage_sample import tiny_bundle
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
 LOG_MEL = torch.randn(5, 1, 96, 64, generator=torch.Generator().manual_seed(0))
@@ -37,16 +39,17 @@ def test_a_bundle_answers_what_its_nets_answer_in_its_own_windows() -> None:
     torch.testing.assert_close(logits, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_pictures_are_looked_at_once_for_all_sounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = load_bundle("tpavi-light")
+@pytest.mark.parametrize("arch", ["tpavi", "two_stage"])
+def test_pictures_are_looked_at_once_for_all_sounds(monkeypatch: pytest.MonkeyPatch, arch: str) -> None:
+    bundle = load_bundle("tpavi-light") if arch == "tpavi" else tiny_bundle()
     candidate, looks, look = bundle_candidate(bundle, "cpu"), list[int](), bundle.net.look
 
-    def counted(frames: torch.Tensor) -> Levels:
+    def counted(frames: torch.Tensor) -> Any:
         looks.append(frames.shape[1])
         return look(frames)
 
     monkeypatch.setattr(bundle.net, "look", counted)
-    side = bundle.config.tpavi.strides[-1]
+    side = bundle.config.net.strides[-1]
     clips = [np.full((8, side, side, 3), grey, np.uint8) for grey in (0, 90)]
     sounds = [torch.randn(8, 1, 96, 64, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     answers = [[candidate.logits(clip, sound) for sound in sounds] for clip in clips]

@@ -17,13 +17,11 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from avs_core.errors import CheckpointMismatch, ConfigError
-from avs_core.models.audio_cnn import AudioCNN
-from avs_core.models.bundle import Bundle, BundleConfig, load_bundle, save_bundle
+from avs_core.models.bundle import load_bundle, save_bundle
 from avs_core.models.segmenter import UnionSegmenter, open_segmenter
 from avs_core.models.two_stage import (
     Fusion,
     Instances,
-    MaskRCNNConfig,
     Target,
     TwoStageConfig,
     TwoStageNet,
@@ -31,24 +29,12 @@ from avs_core.models.two_stage import (
 )
 from avs_core.training.initialise import load_mask_rcnn
 from tests.models.test_segmenter import clip
-
-DETECTOR = MaskRCNNConfig(
-    classes=2, pyramid=8, hidden=16, anchors=(8, 16, 24, 32, 48), proposals=20, objects=4, sampled=16
-)
-TINY = TwoStageConfig(backbone="tf_efficientnet_lite0", detector=DETECTOR, channels=16, finest=8)
-
-
-def tiny(seed: int = 0) -> TwoStageNet:
-    """A net that finds something: its box head says that every region is a thing."""
-    torch.manual_seed(seed)
-    net = TwoStageNet(TINY).eval()
-    net.detector.roi_heads.box_predictor.cls_score.bias.data = torch.tensor([0.0, 1.0])
-    return net
+from tests.models.two_stage_sample import tiny_bundle, tiny_net
 
 
 @pytest.fixture(scope="module")
 def net() -> TwoStageNet:
-    return tiny()
+    return tiny_net()
 
 
 @pytest.fixture
@@ -72,7 +58,9 @@ def test_fusion_is_the_formula() -> None:
     torch.manual_seed(0)
     fusion = Fusion(16, 6)
     V, M, a = normal("V", (2, 16, 4, 4)), uniform("M", (2, 1, 8, 16)), normal("a", (2, 6))
-    cells = torch.stack([M[:, 0, 2 * y : 2 * y + 2, 4 * x : 4 * x + 4].mean((1, 2)) for y in range(4) for x in range(4)])
+    cells = torch.stack(
+        [M[:, 0, 2 * y : 2 * y + 2, 4 * x : 4 * x + 4].mean((1, 2)) for y in range(4) for x in range(4)]
+    )
     heard = fusion.align[1](fusion.align[0](a))
     joined = torch.zeros(2, 33, 4, 4)
     joined[:, :16], joined[:, 16] = fusion.norm(V), cells.T.reshape(2, 4, 4)
@@ -135,7 +123,7 @@ def test_the_maps_decide_too(net: TwoStageNet, frames: Tensor) -> None:
 
 
 def test_no_gradient_reaches_stage_1_from_stage_2(frames: Tensor) -> None:
-    net = tiny()
+    net = tiny_net()
     net(frames, normal("audio", (1, 2, 128))).logits.mean().backward()
     reached = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
     stage_1 = {name for name, _ in net.named_parameters() if name.startswith("detector.")}
@@ -145,7 +133,7 @@ def test_no_gradient_reaches_stage_1_from_stage_2(frames: Tensor) -> None:
 
 
 def test_stage_1_learns_where_things_are_with_torchvisions_losses(frames: Tensor) -> None:
-    net = tiny().train()
+    net = tiny_net().train()
     masks = torch.zeros(1, 64, 128, dtype=torch.uint8)
     masks[:, 10:40, 20:60] = 1
     thing = Target(torch.tensor([[20.0, 10.0, 60.0, 40.0]]), torch.tensor([1]), masks)
@@ -189,9 +177,9 @@ def torchvisions() -> MaskRCNN:
     for module in model.modules():
         if isinstance(module, FrozenBatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
-            # as small as they come: here the ε of a batch norm counts
-            torch.nn.init.uniform_(module.running_var, 1e-6, 4.0)
-            torch.nn.init.uniform_(module.weight, 0.1, 0.4)
+            # small enough for the ε of a batch norm to count
+            module.running_var = 10 ** torch.empty_like(module.running_var).uniform_(-6, 0)
+            module.weight = 0.25 * module.running_var.sqrt()
     model.roi_heads.box_predictor.cls_score.bias.data[1] = 4
     return model.eval()
 
@@ -219,34 +207,21 @@ def test_weights_of_something_else_are_refused(net: TwoStageNet, tmp_path: Path)
         load_mask_rcnn(net.detector, str(path))
 
 
-@pytest.fixture(scope="module")
-def saved(net: TwoStageNet, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle whose masks are neither empty nor full."""
-    config = BundleConfig(name="tiny", arch="two_stage", two_stage=TINY, audio_encoder="audio_cnn", size=64)
-    encoder = AudioCNN().eval()
-    net.head[4].weight.data *= 100
-    made = clip(5)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (config.mean, config.std))
-    with torch.inference_mode():
-        frames = (torch.from_numpy(made.frames[:, 0]).permute(0, 3, 1, 2) / 255 - mean) / std
-        net.head[4].bias.data -= net(frames[None], torch.zeros(1, 5, 128)).logits.median()
-    folder = tmp_path_factory.mktemp("saved")
-    save_bundle(folder, config, net, encoder, card="# Tiny\n")
-    return load_bundle(folder)
-
-
-def test_a_bundle_survives_with_its_anchors(saved: Bundle, net: TwoStageNet) -> None:
+def test_a_bundle_survives_with_its_anchors(net: TwoStageNet, tmp_path: Path) -> None:
+    made = tiny_bundle()
+    save_bundle(tmp_path, made.config, net, made.audio_encoder, card="# Tiny\n")
+    loaded = load_bundle(tmp_path)
     frames, audio = normal("frames", (1, 2, 3, 64, 64)), normal("audio", (1, 2, 128))
-    assert isinstance(saved.net, TwoStageNet)
+    assert isinstance(loaded.net, TwoStageNet)
     with torch.inference_mode():
-        loaded, own = saved.net(frames, audio), net(frames, audio)
+        theirs, own = loaded.net(frames, audio), net(frames, audio)
     assert float(own.view.instances.max()) > 0
-    assert torch.equal(loaded.view.instances, own.view.instances)
-    assert torch.equal(loaded.logits, own.logits)
+    assert torch.equal(theirs.view.instances, own.view.instances)
+    assert torch.equal(theirs.logits, own.logits)
 
 
-def test_the_segmenter_writes_object_0_alone(saved: Bundle) -> None:
-    segmenter = open_segmenter(saved, "cpu")
+def test_the_segmenter_writes_object_0_alone() -> None:
+    segmenter = open_segmenter(tiny_bundle(), "cpu")
     assert type(segmenter) is UnionSegmenter
     found = list(segmenter.segment(clip(5), 0))
     assert {one.object_id for frame in found for one in frame.masks} == {0}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from avs_core.pipelines.plan import unprobed
 from avs_core.pipelines.segment import run_record
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import DEAD, FAILED, OK, CommitUnit, DecodeUnit, ProbeVideo, Row, new_row, with_retries
+from tests.models.two_stage_sample import TINY, tiny_bundle
 from tests.tiny_bundle import tiny_instances
 
 RECORD = RunRecord(model="m", weights_sha256="0" * 64)
@@ -98,6 +100,14 @@ def test_only_where_objects_are_numbered_does_the_length_of_a_unit_name_the_run(
             run_key(run_record(SegmentConfig(archive="a", model=name, unit_s=unit_s), bundle)) for unit_s in (5, 60)
         }
         assert len(keys) == 1 + differ
+
+
+def test_what_a_detector_keeps_names_the_run_though_no_weight_tells() -> None:
+    config, bundle = SegmentConfig(archive="a"), tiny_bundle()
+    fewer = TINY.model_copy(update={"detector": TINY.detector.model_copy(update={"objects": 3})})
+    other = replace(bundle, config=bundle.config.model_copy(update={"two_stage": fewer}))
+    first, second, third = (run_key(run_record(config, one)) for one in (bundle, other, bundle))
+    assert first == third != second
 
 
 def test_a_bad_file_passes_through_as_a_dead_letter(tmp_path: Path) -> None:

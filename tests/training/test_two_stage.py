@@ -25,7 +25,7 @@ from avs_core.training.network import Normalisation
 from avs_core.training.objectives import LightObjective, Objective
 from avs_core.training.train import Trained, train
 from avs_core.training.two_stage import InstanceObjective, Stage, TwoStageTrainee, targets
-from tests.models.test_two_stage import TINY
+from tests.models.two_stage_sample import TINY
 
 STREAM = StreamConfig(size=64, clips=3, frames=1, hushed=0.0, foreign=0.0, apart=False)
 
