@@ -57,7 +57,7 @@ def _load_pyfunc(folder: str, settings: Mapping[str, Any] | None = None) -> "Vid
     try:
         look = LookConfig.model_validate(settings or {})
     except ValueError as fault:
-        raise ConfigError(f"model_config takes the settings of avs segment, as it does: {fault}") from fault
+        raise ConfigError(f"model_config must hold what avs segment takes: {fault}") from fault
     return VideoFunction(folder, look)
 
 

@@ -16,6 +16,7 @@ from avs_core.errors import ConfigError
 from avs_core.pipelines.train import train_jobs
 from avs_core.pipelines.train_config import TrainConfig, worker_count
 from avs_core.pipelines.train_phase import Phase
+from avs_core.tracking import fetch_model
 from avs_core.tracking.manners import teach_mlflow
 from avs_core.training.checkpoints import Checkpoints
 from avs_core.training.loop import LoopConfig
@@ -176,6 +177,18 @@ def test_the_command_line_may_change_how_a_recipe_is_computed(tmp_path: Path) ->
         LOOP | {"accumulate": 2, "precision": "bf16", "batch_norm": "frozen", "deterministic": True}
     )
     assert Phase(job, TrainConfig(out="x"), {}, None, True, tmp_path).loop == job.loop
+
+
+@pytest.mark.integration
+def test_what_is_registered_is_the_bundle_as_a_python_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    config = TrainConfig(out=str(tmp_path), engine="alone", device="cpu", tracking=False, register_as="tiny@best")
+    train_jobs([TinyJob(LoopConfig.model_validate(LOOP))], config, {})
+    (described,) = tmp_path.rglob("MLmodel")
+    assert "loader_module: avs_core.pipelines.pyfunc" in described.read_text()
+    fetched = fetch_model("models:/tiny@best", default_store=tmp_path, cache=tmp_path / "cache").folder
+    found, left = ({path.name: path.read_bytes() for path in at.iterdir()} for at in (fetched, tmp_path / "bundle"))
+    assert found == left != {}
 
 
 def test_registering_needs_a_bundle(tmp_path: Path) -> None:
