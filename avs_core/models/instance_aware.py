@@ -57,6 +57,7 @@ class InstanceAwareConfig(BaseModel):
     channels    D of the pyramid and the queries; heads  of attention; layers  of masked attention
     hidden      width of the audio network's middle layer; dropout  share of what it reads that is left out in training
     finest      stride of the masks, see Backbone
+    temperature of the names, fitted on val after training, see `tempered`
     composition whether M is made of every object, of one a category, or of all objects whatever is heard
     """
 
@@ -73,6 +74,7 @@ class InstanceAwareConfig(BaseModel):
     hidden: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.5, ge=0, lt=1)
     finest: Finest = 4
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     composition: Composition = "instances"
 
     @model_validator(mode="after")
@@ -177,7 +179,7 @@ class InstanceAwareNet(nn.Module):
         levels = self.pyramid(self.backbone(rearrange(frames, "B T c H W -> (B T) c H W")))
         cells = self.cells(levels[NAMED])
         layers = [
-            Proposals(classes.unflatten(0, (B, -1)), masks.unflatten(0, (B, -1)))
+            Proposals(tempered(classes, self.config.temperature).unflatten(0, (B, -1)), masks.unflatten(0, (B, -1)))
             for classes, masks in self._decode(levels, self._pick(levels[NAMED], cells))
         ]
         return Sight(cells.unflatten(0, (B, -1)), tuple(layers))
@@ -276,6 +278,18 @@ class DecoderLayer(nn.Module):
         queries = self.norms[1](queries + self.talk(placed, placed, queries, need_weights=False)[0])
         out: Tensor = self.norms[2](queries + self.think(queries))
         return out
+
+
+def tempered(classes: Float[Tensor, "*n K1"], temperature: float) -> Float[Tensor, "*n K1"]:
+    """The logits of names that are `temperature` times less sure among the categories; p(∅) stays as it is.
+
+    A net that knows each of its training objects by heart is far too sure of the names of others (Guo et al., "On
+    Calibration of Modern Neural Networks", ICML 2017); what it names wrongly it mostly takes for something similar.
+    """
+    if temperature == 1:
+        return classes
+    something, names = classes[..., :-1].logsumexp(-1, keepdim=True), classes[..., :-1] / temperature
+    return torch.cat([names.log_softmax(-1) + something, classes[..., -1:]], -1)
 
 
 def correlate(

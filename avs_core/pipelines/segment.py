@@ -111,7 +111,12 @@ def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
     # Mask R-CNN looks, and how many things it keeps.
     composed: dict[str, JsonValue] = {}
     if made.instance_aware is not None:
-        composed = {"composition": made.instance_aware.composition, "unit_s": config.unit_length_s}
+        composed = {
+            "composition": made.instance_aware.composition,
+            "temperature": made.instance_aware.temperature,
+            "calibration": None if made.calibration is None else made.calibration.model_dump(mode="json"),
+            "unit_s": config.unit_length_s,
+        }
     if made.two_stage is not None:
         told = made.two_stage.detector.model_dump(mode="json", include={"anchors", "proposals", "objects"})
         composed = {"detector": told}

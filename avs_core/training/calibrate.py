@@ -1,12 +1,17 @@
-"""The two numbers of a bundle's calibration, fitted on objects of the validation split."""
+"""How sure a net may be of what it sees and hears, fitted on objects of the validation split after training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 
-from avs_core.evaluation.instances import Find, FrameInstances, covered, frame_instances
+from avs_core.datasets.labelled import LabelledClip
+from avs_core.evaluation.instances import SEEN, Find, FrameInstances, FrameObjects, covered, frame_instances
+from avs_core.models.association import ious
 from avs_core.models.calibration import Calibration
 from avs_core.training.held_out import HeldOut
 
@@ -18,19 +23,47 @@ _LEAST, _SURE = 0.05, 1e-6
 
 def calibrate(find: Find, held_out: HeldOut, categories: Sequence[str]) -> Calibration | None:
     """See `fit`, on every object of val that something covers."""
-    return fit(_frames(find, held_out, categories))
+    return fit([frame for clip, found in _found(find, held_out) for frame in frame_instances(clip, found, categories)])
+
+
+def name_temperature(find: Find, held_out: HeldOut, categories: Sequence[str]) -> float:
+    """See `fit_temperature`, on every object of val that something covers."""
+    rows: list[tuple[Tensor, int]] = []
+    for clip, found in _found(find, held_out):
+        for t in np.flatnonzero(clip.labelled).tolist():
+            seen = [one for one in clip.instances if one.visible[t].mean() > SEEN]
+            if seen and len(found[t].masks):
+                truth = torch.from_numpy(np.stack([one.visible[t] for one in seen]))
+                best, at = ious(truth, found[t].masks).max(1)
+                p = found[t].probabilities.clamp(min=_SURE).log()
+                rows += [
+                    (p[i], categories.index(one.category))
+                    for one, i, hit in zip(seen, at.tolist(), (best >= 0.5).tolist(), strict=True)
+                    if hit
+                ]
+    return fit_temperature(rows)
+
+
+def fit_temperature(rows: Sequence[tuple[Float[Tensor, " K"], int]]) -> float:
+    """The temperature under which objects get the likeliest names, from the log p(k) of each and its true category.
+
+    1 for fewer than FEWEST objects. Looked for between 1 and 8: names that are too unsure are left alone.
+    """
+    if len(rows) < FEWEST:
+        return 1.0
+    logits, kinds = torch.stack([row for row, _ in rows]), torch.tensor([kind for _, kind in rows])
+    losses = {t: float(F.cross_entropy(logits / t, kinds)) for t in np.geomspace(1, 8, 64).round(3).tolist()}
+    best: float = min(losses, key=losses.__getitem__)
+    return best
 
 
 @torch.inference_mode()
-def _frames(find: Find, held_out: HeldOut, categories: Sequence[str]) -> list[FrameInstances]:
-    frames: list[FrameInstances] = []
+def _found(find: Find, held_out: HeldOut) -> Iterator[tuple[LabelledClip, list[FrameObjects]]]:
+    """Each clip of val, and what is found in each of its frames."""
     for clip in held_out.load("val"):
         seen, sound, step = torch.from_numpy(clip.frames), torch.from_numpy(clip.log_mel), held_out.window_s
-        found = [
-            one for t in range(0, len(seen), step) for one in find(seen[None, t : t + step], sound[None, t : t + step])
-        ]
-        frames += frame_instances(clip, found, categories)
-    return frames
+        windows = [slice(t, t + step) for t in range(0, len(seen), step)]
+        yield clip, [one for at in windows for one in find(seen[None, at], sound[None, at])]
 
 
 def fit(frames: Iterable[FrameInstances]) -> Calibration | None:

@@ -14,7 +14,7 @@ from avs_core.evaluation.predict import finding
 from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_encoder, load_bundle, save_bundle
 from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
-from avs_core.training.calibrate import calibrate
+from avs_core.training.calibrate import calibrate, name_temperature
 from avs_core.training.card import card, figures, instance_aware_net
 from avs_core.training.composites import (
     categories_of,
@@ -159,8 +159,10 @@ def leave_bundle(
     """Choose the threshold on val, measure what is shipped on test, write bundle/ with its card."""
     assert isinstance(trainee, InstanceTrainee), "the recipe builds one"
     data = None if materials.data is None else materials.data.name
-    threshold = held_out.measure(trainee, "val").best_threshold()
     find = finding(trainee.net, trainee.audio_encoder, trainee.normalise)
+    temperature = name_temperature(find, held_out, categories)
+    trainee.net.config = trainee.net.config.model_copy(update={"temperature": temperature})
+    threshold = held_out.measure(trainee, "val").best_threshold()
     config = BundleConfig(
         name=recipe.name,
         arch="instance_aware",

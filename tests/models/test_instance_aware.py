@@ -18,6 +18,7 @@ from avs_core.models.instance_aware import (
     outside,
     peaks,
     positions,
+    tempered,
 )
 
 K, N = 5, 6
@@ -188,3 +189,18 @@ def test_positions_say_where_at_any_size() -> None:
     # the longest waves agree between the sizes
     slow = [0, 4, 8, 12]
     torch.testing.assert_close(one[0][:, slow], coarse[:, slow], atol=0.1, rtol=0)
+
+
+def test_a_temperature_makes_names_less_sure_and_leaves_what_is_nothing_alone() -> None:
+    classes = torch.randn(4, K + 1, generator=torch.Generator().manual_seed(1)) * 5
+    p, warm = classes.softmax(-1), tempered(classes, 3.0).softmax(-1)
+    torch.testing.assert_close(warm[:, -1], p[:, -1])
+    torch.testing.assert_close(warm[:, :-1], (1 - p[:, -1:]) * (classes[:, :-1] / 3).softmax(-1))
+    assert torch.equal(tempered(classes, 1.0), classes)
+    net = tiny()
+    frames, _ = clip(T=1)
+    before = net.look(frames).proposals
+    net.config = net.config.model_copy(update={"temperature": 3.0})
+    after = net.look(frames).proposals
+    assert torch.equal(after.masks, before.masks)
+    torch.testing.assert_close(after.classes, tempered(before.classes, 3.0))

@@ -6,7 +6,7 @@ import torch
 
 from avs_core import masks
 from avs_core.evaluation.instances import FoundObject, FrameInstances, TrueObject, calibration_error, reliability
-from avs_core.training.calibrate import FEWEST, fit
+from avs_core.training.calibrate import FEWEST, fit, fit_temperature
 
 MASK = masks.encode(np.ones((4, 4), bool))
 
@@ -49,3 +49,14 @@ def test_the_order_of_scores_is_never_turned() -> None:
     found = fit([frame(0.9, False), frame(0.1, True)] * 50)
     assert found is not None
     assert found.scale > 0
+
+
+def test_the_temperature_that_drew_the_names_is_found() -> None:
+    stream = torch.Generator().manual_seed(0)
+    logits = 6 * torch.randn(3000, 12, generator=stream)
+    kinds = torch.multinomial((logits / 2.5).softmax(-1), 1, generator=stream)[:, 0]
+    rows = list(zip(logits.log_softmax(-1), kinds.tolist(), strict=True))
+    assert fit_temperature(rows) == pytest.approx(2.5, abs=0.2)
+    sure = list(zip(logits.log_softmax(-1), logits.argmax(-1).tolist(), strict=True))
+    assert fit_temperature(sure) == 1.0
+    assert fit_temperature(rows[: FEWEST - 1]) == 1.0
