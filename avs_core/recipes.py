@@ -94,7 +94,7 @@ INSTANCES = InstanceRecipe(
     seen_feed=FeedConfig(size=320, clips=12, seconds=1, alignment="aligned", flip=0.5, jitter=0.15),
     heard_feed=FeedConfig(size=320, clips=12, seconds=1, alignment="aligned", flip=0.5, jitter=0.15),
     sight=LoopConfig(steps=3600, lr=1e-3, weight_decay=0.02, precision="bf16"),
-    correlation=LoopConfig(steps=1200, lr=1e-3, weight_decay=0.01, precision="bf16"),
+    correlation=LoopConfig(steps=900, lr=2e-3, weight_decay=0.01, precision="bf16"),
     sight_objective=SightObjective(known="all", silent="plain"),
     correlation_objective=CorrelationObjective(crossed=True),
 )

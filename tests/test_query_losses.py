@@ -20,6 +20,7 @@ from avs_core.query_losses import (
     SilentAware,
     cell_loss,
     correlation_loss,
+    crossed_loss,
     match,
     sight_loss,
 )
@@ -168,3 +169,18 @@ def test_what_does_not_fit_is_refused() -> None:
         match(classes, masks, halves(0, 1))
     with pytest.raises(ConfigError, match="1 frames, 2 lists"):
         sight_loss(classes[None], masks[None], [halves(0)] * 2)
+
+
+def test_crossed_clips_are_scored_where_something_is_seen_lit_and_dark_ones_apart() -> None:
+    stream = torch.Generator().manual_seed(5)
+    logits, target = torch.randn(4, 6, 6, generator=stream), torch.zeros(4, 6, 6)
+    seen = torch.rand(4, 6, 6, generator=stream)
+    target[0, :2], target[2, 3:] = 1, 0.5
+    found = crossed_loss(logits, target, seen)
+    p = torch.sigmoid(logits)
+    each = -(target * p.log() + (1 - target) * (1 - p).log())
+    bce = [float((each[i] * seen[i]).sum() / seen[i].sum()) for i in range(4)]
+    assert float(found["lit"]) == pytest.approx((bce[0] + bce[2]) / 2, rel=1e-5)
+    assert float(found["dark"]) == pytest.approx((bce[1] + bce[3]) / 2, rel=1e-5)
+    empty = crossed_loss(logits, target * 0, seen * 0)
+    assert (float(empty["lit"]), float(empty["dark"])) == (0, 0)

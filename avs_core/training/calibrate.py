@@ -57,13 +57,14 @@ def fit_temperature(rows: Sequence[tuple[Float[Tensor, " K"], int]]) -> float:
     return best
 
 
-@torch.inference_mode()
 def _found(find: Find, held_out: HeldOut) -> Iterator[tuple[LabelledClip, list[FrameObjects]]]:
     """Each clip of val, and what is found in each of its frames."""
     for clip in held_out.load("val"):
         seen, sound, step = torch.from_numpy(clip.frames), torch.from_numpy(clip.log_mel), held_out.window_s
         windows = [slice(t, t + step) for t in range(0, len(seen), step)]
-        yield clip, [one for at in windows for one in find(seen[None, at], sound[None, at])]
+        with torch.inference_mode():
+            found = [one for at in windows for one in find(seen[None, at], sound[None, at])]
+        yield clip, found
 
 
 def fit(frames: Iterable[FrameInstances]) -> Calibration | None:

@@ -18,16 +18,22 @@ from avs_core.errors import ConfigError
 from avs_core.models.bundle import load_bundle
 from avs_core.models.instance_aware import InstanceAwareNet, InstanceAwareOutput, Proposals, Sight, correlate
 from avs_core.models.segmenter import objects
-from avs_core.query_losses import DOUBT, Given, SilentAware, cell_loss, correlation_loss, share_on_given, sight_loss
+from avs_core.query_losses import (
+    DOUBT,
+    Given,
+    SilentAware,
+    cell_loss,
+    correlation_loss,
+    crossed_loss,
+    share_on_given,
+    sight_loss,
+)
 from avs_core.training.data import Batch
 from avs_core.training.network import Answer, Normalisation, Trainee, embed
 from avs_core.training.objectives import naming_loss
 
 Stage = Literal["sight", "correlation"]
 Known = Literal["sounding", "all"]
-
-LIT = 0.7
-"""Weight of the crossed clips in which something is lit; most are dark, and most real ones are not."""
 
 MIN_AREA = 0.002
 """Share of the picture below which an object is not asked for."""
@@ -156,10 +162,13 @@ class CorrelationObjective:
     naming: float = 0.0
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
-        """{"bce", "dice"}, and {"naming"} on request. Raises ConfigError for data that does not tell what it needs."""
+        """{"bce", "dice"}, or {"lit", "dark"} of crossed clips, and {"naming"} on request.
+
+        Raises ConfigError for data that does not tell what it needs.
+        """
         masks = _output(answer)
         if self.crossed:
-            terms = correlation_loss(*crossed(masks, batch), lit=LIT)
+            terms = crossed_loss(*crossed(masks, batch))
         else:
             terms = correlation_loss(masks.logits[batch.labelled].float(), batch.masks[batch.labelled])
         if self.naming:
@@ -167,8 +176,10 @@ class CorrelationObjective:
         return terms
 
 
-def crossed(answer: InstanceAwareOutput, batch: Batch) -> tuple[Float[Tensor, "P h w"], Float[Tensor, "P h w"]]:
-    """Every labelled picture under every labelled sound: n² logits of M, and what each of these clips lights. (ours)
+def crossed(
+    answer: InstanceAwareOutput, batch: Batch
+) -> tuple[Float[Tensor, "P h w"], Float[Tensor, "P h w"], Float[Tensor, "P h w"]]:
+    """Every labelled picture under every labelled sound: logits of M, what these n² clips light, what is seen. (ours)
 
     A clip composed of picture i and sound j lights the objects of i whose category is heard in j; with its own
     sound, i = j, it lights what it says itself. Raises ConfigError for data that does not tell of objects or sounds.
@@ -189,7 +200,9 @@ def crossed(answer: InstanceAwareOutput, batch: Batch) -> tuple[Float[Tensor, "P
     target = torch.stack([_lit(one, sounds, (h, w)) for one in objects])
     own = torch.arange(n)
     target[own, own] = F.adaptive_avg_pool2d(batch.masks.flatten(0, 1)[labelled].float(), (h, w))
-    return logits[:, 0], target.flatten(0, 1)
+    something = 1 - classes.float().softmax(-1)[..., -1]
+    seen = (something[..., None, None] * torch.sigmoid(masks.float())).amax(1)
+    return logits[:, 0], target.flatten(0, 1), seen.repeat_interleave(n, 0)
 
 
 def _lit(picture: Given, sounds: Bool[Tensor, "F K"], size: tuple[int, int]) -> Float[Tensor, "F h w"]:

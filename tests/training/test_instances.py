@@ -134,9 +134,9 @@ def test_crossed_clips_are_every_picture_under_every_sound(tiny_sources: Sources
     trainee = tiny(len(tiny_sources.categories), "correlation").eval()
     batch = SwapBatches(tiny_sources, "train", STREAM, 10)[0]
     answer = trainee(batch.frames, batch.log_mel)
-    logits, target = crossed(answer.masks, batch)
+    logits, target, seen = crossed(answer.masks, batch)
     n, size = len(batch.frames), (8, 8)
-    assert logits.shape == target.shape == (n * n, *size)
+    assert logits.shape == target.shape == seen.shape == (n * n, *size)
     assert batch.heard is not None
     objects, sight = given(batch, "all", size), answer.masks.sight.proposals
     for i in range(n):
@@ -149,6 +149,8 @@ def test_crossed_clips_are_every_picture_under_every_sound(tiny_sources: Sources
                 for kind, mask in zip(objects[i].kinds, objects[i].masks, strict=True):
                     wanted = torch.maximum(wanted, mask * batch.heard[j, 0, kind])
                 torch.testing.assert_close(target[i * n + j], wanted)
+        something = 1 - sight.classes[i, 0].softmax(-1)[:, -1, None, None]
+        torch.testing.assert_close(seen[i * n], (something * torch.sigmoid(sight.masks[i, 0])).amax(0))
     own = F.adaptive_avg_pool2d(batch.masks[:, 0].float(), size)
     torch.testing.assert_close(target[:: n + 1], own)
 
