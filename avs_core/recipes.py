@@ -86,15 +86,15 @@ ABLATIONS = (
 INSTANCES = InstanceRecipe(
     name="instances-light",
     about="instance-aware AVS on composites, all objects known in stage A",
-    net=InstanceAwareConfig(backbone="tf_efficientnet_lite0", categories=1, finest=8, audio_channels=512),
-    audio_encoder="effects_cnn",
+    net=InstanceAwareConfig(backbone="tf_efficientnet_lite0", categories=1, finest=8, audio_channels=1024, known=0.0),
+    audio_encoder="yamnet",
     stored_as="fp16",
     seen=StreamConfig(size=320, clips=12, frames=1, hushed=0.0, foreign=0.0),
     heard=StreamConfig(size=320, clips=8, frames=1, apart=False),
     seen_feed=FeedConfig(size=320, clips=12, seconds=1, alignment="aligned", flip=0.5, jitter=0.15),
     heard_feed=FeedConfig(size=320, clips=12, seconds=1, alignment="aligned", flip=0.5, jitter=0.15),
     sight=LoopConfig(steps=3600, lr=1e-3, weight_decay=0.02, precision="bf16"),
-    correlation=LoopConfig(steps=900, lr=2e-3, weight_decay=0.01, precision="bf16"),
+    correlation=LoopConfig(steps=1500, lr=2e-3, weight_decay=0.01, precision="bf16"),
     sight_objective=SightObjective(known="all", silent="plain"),
     correlation_objective=CorrelationObjective(crossed=True),
 )

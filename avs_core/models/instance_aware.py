@@ -20,6 +20,8 @@ No code was published: this is written from the abstract, and everything marked 
 
         M = 1 − Π_i (1 − s_i m_i)                                                                              (ours)
 
+    After training s_i may be weighed against the other objects, see Weighing.                                 (ours)
+
     or, to compare with, everything that is something, heard or not: s_i = 1 − p_i(∅).
 
 Frames are seen one by one and seconds heard one by one: any T, and no second knows of a later one.
@@ -28,7 +30,6 @@ Frames are seen one by one and seconds heard one by one: any T, and no second kn
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,14 +40,13 @@ from torch import Tensor, nn
 
 from avs_core.errors import ConfigError
 from avs_core.models.backbones import BackboneName, Finest, build_backbone, require_whole_cells, strides_from
+from avs_core.models.correlation import Composition, Proposals, Weighing, correlate
+from avs_core.models.known_names import STRIDE, KnownNames
 
 NAMED = 1
 """The level whose cells are named and picked as queries: the second finest."""
 
 _GROUPS = 8
-_SURE = 1e-6
-
-Composition = Literal["instances", "categories", "all"]
 
 
 class InstanceAwareConfig(BaseModel):
@@ -57,7 +57,9 @@ class InstanceAwareConfig(BaseModel):
     channels    D of the pyramid and the queries; heads  of attention; layers  of masked attention
     hidden      width of the audio network's middle layer; dropout  share of what it reads that is left out in training
     finest      stride of the masks, see Backbone
-    temperature of the names, fitted on val after training, see `tempered`
+    known       weight of what the backbone's classifier calls an object, see KnownNames; None = the net has none
+    temperature of the names. Both are fitted on val after training, see `renamed`
+    weighing    of what is heard, likewise; None = s_i is as in training
     composition whether M is made of every object, of one a category, or of all objects whatever is heard
     """
 
@@ -74,7 +76,9 @@ class InstanceAwareConfig(BaseModel):
     hidden: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.5, ge=0, lt=1)
     finest: Finest = 4
+    known: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weighing: Weighing | None = None
     composition: Composition = "instances"
 
     @model_validator(mode="after")
@@ -89,23 +93,6 @@ class InstanceAwareConfig(BaseModel):
     def strides(self) -> tuple[int, int, int, int]:
         """Of the pyramid, in pixels."""
         return strides_from(self.finest)
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """What the queries of each frame say.
-
-    classes  logits of K categories and, last, of ∅
-    masks    logits at the finest stride
-    """
-
-    classes: Float[Tensor, "B T N K1"]
-    masks: Float[Tensor, "B T N h w"]
-
-    @property
-    def probabilities(self) -> Float[Tensor, "B T N K"]:
-        """p_i(k) of the categories; what is missing to 1 is p_i(∅)."""
-        return self.classes.softmax(-1)[..., :-1]
 
 
 @dataclass(frozen=True)
@@ -156,8 +143,11 @@ class InstanceAwareNet(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(D, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(D)
         self.classes = nn.Linear(D, K + 1)
+        self.deepest = config.strides.index(STRIDE)
+        self.known = None if config.known is None else KnownNames(self.backbone.channels[self.deepest], K)
         self.kernels = nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Linear(D, D), nn.ReLU(), nn.Linear(D, D))
         self.hearing = nn.Sequential(
+            nn.LayerNorm(config.audio_channels, elementwise_affine=False),
             nn.Dropout(config.dropout),
             nn.Linear(config.audio_channels, config.hidden),
             nn.ReLU(),
@@ -176,21 +166,28 @@ class InstanceAwareNet(nn.Module):
         """
         B, _, _, H, W = frames.shape
         require_whole_cells(H, W, self.config.strides[-1])
-        levels = self.pyramid(self.backbone(rearrange(frames, "B T c H W -> (B T) c H W")))
+        maps = self.backbone(rearrange(frames, "B T c H W -> (B T) c H W"))
+        levels = self.pyramid(maps)
         cells = self.cells(levels[NAMED])
-        layers = [
-            Proposals(tempered(classes, self.config.temperature).unflatten(0, (B, -1)), masks.unflatten(0, (B, -1)))
-            for classes, masks in self._decode(levels, self._pick(levels[NAMED], cells))
-        ]
+        *said, (classes, masks) = self._decode(levels, self._pick(levels[NAMED], cells))
+        said.append((self._renamed(classes, masks, maps[self.deepest]), masks))
+        layers = (Proposals(classes.unflatten(0, (B, -1)), masks.unflatten(0, (B, -1))) for classes, masks in said)
         return Sight(cells.unflatten(0, (B, -1)), tuple(layers))
 
     def listen(self, sight: Sight, audio: Float[Tensor, "B T A"]) -> InstanceAwareOutput:
         """What of this is heard in one embedding a frame."""
         heard = self.hearing(audio)
-        lit, sounding = correlate(sight.proposals, heard, self.config.composition)
+        lit, sounding = correlate(sight.proposals, heard, self.config.composition, self.config.weighing)
         scale = self.config.finest
         logits = F.interpolate(lit, scale_factor=scale, mode="bilinear", align_corners=False)
         return InstanceAwareOutput(logits, sight, heard, sounding)
+
+    def _renamed(
+        self, classes: Float[Tensor, "F N K1"], masks: Float[Tensor, "F N h w"], deepest: Float[Tensor, "F C y x"]
+    ) -> Float[Tensor, "F N K1"]:
+        """What the last layer calls the queries, with what the backbone's classifier calls them."""
+        known = self.known(deepest, masks) if self.known is not None and self.config.known else None
+        return renamed(classes, self.config.temperature, known, self.config.known or 0.0)
 
     def _pick(
         self, named: Float[Tensor, "F D y x"], cells: Float[Tensor, "F K1 y x"]
@@ -280,40 +277,24 @@ class DecoderLayer(nn.Module):
         return out
 
 
-def tempered(classes: Float[Tensor, "*n K1"], temperature: float) -> Float[Tensor, "*n K1"]:
-    """The logits of names that are `temperature` times less sure among the categories; p(∅) stays as it is.
+def renamed(
+    classes: Float[Tensor, "*n K1"],
+    temperature: float,
+    known: Float[Tensor, "*n K"] | None = None,
+    weight: float = 0.0,
+) -> Float[Tensor, "*n K1"]:
+    """Logits under which p(k | something) is in proportion to p(k | something)^(1/temperature) · q(k)^weight.
 
-    A net that knows each of its training objects by heart is far too sure of the names of others (Guo et al., "On
-    Calibration of Modern Neural Networks", ICML 2017); what it names wrongly it mostly takes for something similar.
+    p(∅) stays as it is. A net that knows each of its training objects by heart is far too sure of the names of others
+    (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017), and log q = `known` are the names that one
+    gives who has seen more (Hinton, "Training Products of Experts", 2002).
     """
-    if temperature == 1:
+    if temperature == 1 and known is None:
         return classes
     something, names = classes[..., :-1].logsumexp(-1, keepdim=True), classes[..., :-1] / temperature
+    if known is not None:
+        names = names + weight * known
     return torch.cat([names.log_softmax(-1) + something, classes[..., -1:]], -1)
-
-
-def correlate(
-    found: Proposals, heard: Float[Tensor, "B T K"], composition: Composition
-) -> tuple[Float[Tensor, "B T h w"], Float[Tensor, "B T N"]]:
-    """Logits of M at the size of the masks, and s_i, where `heard` are the logits of a_k."""
-    scores = torch.sigmoid(heard.float())
-    p, m = found.probabilities.float(), torch.sigmoid(found.masks.float())
-    sounding = p.sum(-1) if composition == "all" else (p * scores[..., None, :]).sum(-1)
-    if composition != "categories":
-        return noisy_or_logit(sounding, m), sounding
-    best, at = p.max(dim=2)
-    chosen = m.gather(2, at[..., None, None].expand(*at.shape, *m.shape[-2:]))
-    return noisy_or_logit(scores * best, chosen), sounding
-
-
-def noisy_or_logit(
-    shares: Float[Tensor, "*clips N"], masks: Float[Tensor, "*clips N h w"]
-) -> Float[Tensor, "*clips h w"]:
-    """Logit of 1 − Π_i (1 − shares_i · masks_i), all in [0, 1]; finite at both ends."""
-    each = (shares[..., None, None] * masks).clamp(max=1 - _SURE)
-    # with x = −Σ log(1 − …) the noisy-or is 1 − exp(−x), and its logit log(exp(x) − 1)
-    x = (-torch.log1p(-each).sum(-3)).clamp(min=_SURE)
-    return x + torch.log(-torch.expm1(-x))
 
 
 def peaks(strength: Float[Tensor, "F y x"], count: int) -> Int64[Tensor, "F n"]:

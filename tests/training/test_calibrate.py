@@ -6,7 +6,8 @@ import torch
 
 from avs_core import masks
 from avs_core.evaluation.instances import FoundObject, FrameInstances, TrueObject, calibration_error, reliability
-from avs_core.training.calibrate import FEWEST, fit, fit_temperature
+from avs_core.models.correlation import Weighing
+from avs_core.training.calibrate import FEWEST, fit, fit_names, fit_weighing
 
 MASK = masks.encode(np.ones((4, 4), bool))
 
@@ -55,8 +56,38 @@ def test_the_temperature_that_drew_the_names_is_found() -> None:
     stream = torch.Generator().manual_seed(0)
     logits = 6 * torch.randn(3000, 12, generator=stream)
     kinds = torch.multinomial((logits / 2.5).softmax(-1), 1, generator=stream)[:, 0]
-    rows = list(zip(logits.log_softmax(-1), kinds.tolist(), strict=True))
-    assert fit_temperature(rows) == pytest.approx(2.5, abs=0.2)
-    sure = list(zip(logits.log_softmax(-1), logits.argmax(-1).tolist(), strict=True))
-    assert fit_temperature(sure) == 1.0
-    assert fit_temperature(rows[: FEWEST - 1]) == 1.0
+    nothing = torch.zeros_like(logits)
+    rows = list(zip(logits.log_softmax(-1), nothing, kinds.tolist(), strict=True))
+    assert fit_names(rows) == (pytest.approx(2.5, abs=0.2), 0.0)
+    sure = list(zip(logits.log_softmax(-1), nothing, logits.argmax(-1).tolist(), strict=True))
+    assert fit_names(sure) == (1.0, 0.0)
+    assert fit_names(rows[: FEWEST - 1]) == (1.0, 0.0)
+
+
+def test_known_names_are_trusted_as_far_as_they_are_right() -> None:
+    stream = torch.Generator().manual_seed(3)
+    learned, known = 4 * torch.randn(3000, 10, generator=stream), 3 * torch.randn(3000, 10, generator=stream)
+    kinds = torch.multinomial((learned / 2 + 0.6 * known).softmax(-1), 1, generator=stream)[:, 0].tolist()
+    temperature, weight = fit_names(list(zip(learned, known, kinds, strict=True)))
+    assert temperature == pytest.approx(2, abs=0.2)
+    assert weight == pytest.approx(0.6, abs=0.08)
+    noise = torch.randn(3000, 10, generator=stream)
+    assert fit_names(list(zip(learned, noise, kinds, strict=True)))[1] < 0.1
+
+
+def test_the_weighing_that_drew_the_objects_is_found() -> None:
+    stream = torch.Generator().manual_seed(4)
+    told = torch.stack([-3 * torch.rand(6000, generator=stream), 2 * torch.randn(6000, generator=stream)], 1)
+    true = Weighing(own=0.8, rival=0.5, shift=1.1)
+    happened = torch.rand(6000, generator=stream) < true(told)
+    found = fit_weighing(list(zip(told, happened.tolist(), strict=True)))
+    assert found is not None
+    assert (found.own, found.rival, found.shift) == pytest.approx((0.8, 0.5, 1.1), abs=0.12)
+    assert fit_weighing(list(zip(told[: FEWEST - 1], happened.tolist(), strict=False))) is None
+
+
+def test_what_is_heard_never_counts_against_an_object() -> None:
+    told = torch.tensor([[-0.1, 1.0], [-2.0, -1.0]]).repeat(100, 1)
+    found = fit_weighing([(row, bool(row[1] < 0)) for row in told])
+    assert found is not None
+    assert found.own == found.rival == 0

@@ -15,7 +15,8 @@ from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError, DataError
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.bundle import load_bundle
-from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet, Proposals, Sight, correlate
+from avs_core.models.correlation import Proposals, correlate
+from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet, Sight
 from avs_core.query_losses import Given
 from avs_core.recipes import INSTANCES
 from avs_core.tracking import NullRun
