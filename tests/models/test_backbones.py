@@ -49,3 +49,14 @@ def test_published_names_are_one_to_one_and_complete(name: BackboneName, short: 
     assert len(ours) == len(set(ours))
     assert set(ours) == alive
     assert set(DEAD_WEIGHTS) == {"pvt_v2_b5", "resnet50"}
+
+
+def test_swin_takes_any_multiple_of_its_coarsest_stride() -> None:
+    name: BackboneName = "swin_base_patch4_window7_224"
+    backbone = build_backbone(name).eval()
+    with torch.inference_mode():
+        maps = backbone(torch.zeros(1, 3, 64, 96))
+    assert backbone.channels == (128, 256, 512, 1024)
+    assert [tuple(x.shape) for x in maps] == [
+        (1, c, 64 // s, 96 // s) for c, s in zip(backbone.channels, STRIDES, strict=True)
+    ]

@@ -1,16 +1,20 @@
 """The published runs with their own networks, on tiny trees: what goes in, what a step moves, what they leave."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import timm
 import torch
+import torchvision
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from avs_core.datasets.opening import open_dataset
 from avs_core.errors import CheckpointMismatch
 from avs_core.models.audio_cnn import AudioCNN
-from avs_core.models.backbones import build_backbone
+from avs_core.models.backbones import BackboneName, build_backbone
 from avs_core.models.bundle import BundleConfig, load_bundle, save_bundle
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.models.vggish import VGGish
@@ -51,6 +55,36 @@ def test_published_backbones_are_filled_from_files_of_timm(name: str, tmp_path: 
     with torch.inference_mode():
         wanted = classifier.forward_features(frames)
         torch.testing.assert_close(backbone(frames)[-1], wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [("resnet50", torchvision.models.resnet50), ("swin_base_patch4_window7_224", torchvision.models.swin_b)],
+)
+def test_backbones_are_filled_from_files_of_torchvision(
+    name: BackboneName, made: Callable[[], torch.nn.Module], tmp_path: Path
+) -> None:
+    """torchvision's own forward pass is the oracle; at 224 pixels Swin's windows fill its maps and nothing is padded."""
+    torch.manual_seed(1)
+    classifier, path = made().eval(), tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(classifier.state_dict(), path)
+    backbone = build_backbone(name).eval()
+    load_backbone(backbone.body, str(path))
+    frames = torch.rand(1, 3, 224, 224)
+    nodes = [f"layer{i}" for i in range(1, 5)] if name == "resnet50" else [f"features.{i}" for i in (1, 3, 5, 7)]
+    with torch.inference_mode():
+        wanted = create_feature_extractor(classifier, nodes)(frames)
+        for node, found in zip(nodes, backbone(frames), strict=True):
+            theirs = wanted[node] if name == "resnet50" else wanted[node].permute(0, 3, 1, 2)
+            torch.testing.assert_close(found, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_a_broken_file_of_safetensors_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"no weights")
+    with pytest.raises(CheckpointMismatch, match="is no file of weights"):
+        load_backbone(build_backbone("tf_efficientnet_lite0").body, str(path))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
