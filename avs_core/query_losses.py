@@ -20,6 +20,8 @@ and less than ½ of its mask lies on what is given. In doubt
     soft     −log (1 − Σ_k p_i(k)) over the categories k that are given in this frame: it is whatever, but none of these
     pseudo   the proposals of a frozen segmenter are given as objects too; what is then still in doubt is as in plain
 
+An object may be given without a category, where the data tell none (ours): then p_i(k_j) is 1 − p_i(∅) above.
+
 Correlation: L_corr = BCE(M, Y) + Dice(M, Y) with Y all that sounds. Nothing says which category is heard: a_k moves
 only through the objects that it lights.                                                               (formula ours)
 """
@@ -42,6 +44,9 @@ NAMING, COVERING, OVERLAPPING = 2.0, 5.0, 5.0
 UNASSIGNED = 0.1
 """Weight of a query that is no object."""
 
+UNNAMED = -1
+"""The kind of a given object whose category nobody says."""
+
 DOUBT = 0.5
 DICE_SMOOTH = 1.0
 
@@ -52,7 +57,7 @@ SilentAware = Literal["plain", "ignore", "soft", "pseudo"]
 class Given:
     """The objects of one frame that are known.
 
-    kinds  category of each; masks  theirs, as shares of each position in [0, 1]
+    kinds  category of each, or UNNAMED; masks  theirs, as shares of each position in [0, 1]
     """
 
     kinds: Int64[Tensor, " M"]
@@ -100,7 +105,7 @@ def match(
     cost = (
         COVERING * _bce(said, wanted)
         + OVERLAPPING * _dice(said, wanted)
-        - NAMING * classes.float().softmax(-1)[:, given.kinds]
+        - NAMING * _log_likelihood(classes.float(), given.kinds).exp()
     )
     queries, objects = linear_sum_assignment(cost.cpu().numpy())
     return torch.as_tensor(queries, device=classes.device), torch.as_tensor(objects, device=classes.device)
@@ -120,7 +125,9 @@ def cell_loss(
         rows = logits.flatten(1).T
         loss, weight = _unassigned(rows, torch.zeros_like(rows[:, 0]), one.kinds, silent)
         covered = labels < K
-        terms.append(torch.where(covered, F.cross_entropy(rows, labels, reduction="none"), loss))
+        named = F.cross_entropy(rows, labels.clamp(min=0), reduction="none")
+        named = torch.where(labels == UNNAMED, -_log_something(rows), named)
+        terms.append(torch.where(covered, named, loss))
         weights.append(torch.where(covered, 1.0, (weight > 0).float()))
     weight = torch.cat(weights)
     return (torch.cat(terms) * weight).sum() / weight.sum().clamp(min=1)
@@ -164,10 +171,21 @@ def _naming(
     loss, weight = _unassigned(rows, share_on_given(torch.sigmoid(masks.float()), given), given.kinds, silent)
     assigned = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     assigned[queries] = True
-    labels = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
-    labels[queries] = given.kinds[objects].to(rows.device)
-    named = F.cross_entropy(rows, labels, reduction="none")
+    said = _log_likelihood(rows[queries], given.kinds[objects]).diagonal()
+    named = torch.zeros_like(rows[:, 0]).index_put((queries,), -said)
     return torch.where(assigned, named, loss), torch.where(assigned, 1.0, UNASSIGNED * weight)
+
+
+def _log_something(rows: Float[Tensor, "P K1"]) -> Float[Tensor, " P"]:
+    """log (1 − p(∅))."""
+    return rows.log_softmax(-1)[:, :-1].logsumexp(1)
+
+
+def _log_likelihood(rows: Float[Tensor, "P K1"], kinds: Int64[Tensor, " M"]) -> Float[Tensor, "P M"]:
+    """log p(k) of each row for each kind; log (1 − p(∅)) for UNNAMED."""
+    kinds = kinds.to(rows.device)
+    named = rows.log_softmax(-1)[:, kinds.clamp(min=0)]
+    return torch.where(kinds == UNNAMED, _log_something(rows)[:, None], named)
 
 
 def _unassigned(
@@ -181,7 +199,7 @@ def _unassigned(
         weight = weight.masked_fill(doubt, 0.0)
     elif silent == "soft":
         others = torch.ones(rows.shape[1], dtype=torch.bool, device=rows.device)
-        others[kinds] = False
+        others[kinds[kinds != UNNAMED]] = False
         loss = torch.where(doubt, -log_p[:, others].logsumexp(1), loss)
     return loss, weight
 

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from avs_core.datasets.labelled import Setting
 from avs_core.errors import ConfigError
 from avs_core.losses import PUBLISHED_FRAMES
+from avs_core.models.backbones import BackboneName
 from avs_core.models.instance_aware import InstanceAwareConfig
 from avs_core.models.tpavi import TPAVIConfig
 from avs_core.models.two_stage import MaskRCNNConfig, TwoStageConfig
@@ -13,6 +15,7 @@ from avs_core.query_losses import SilentAware
 from avs_core.training.composites import LightRecipe
 from avs_core.training.data import StreamConfig
 from avs_core.training.feed import FeedConfig
+from avs_core.training.instance_published import AvsBenchInstanceRecipe
 from avs_core.training.instance_recipe import InstanceRecipe
 from avs_core.training.instances import CorrelationObjective, SightObjective
 from avs_core.training.loop import LoopConfig
@@ -111,6 +114,29 @@ def _silent(variant: SilentAware, about: str) -> InstanceRecipe:
     )
 
 
+INSTANCES_FULL = replace(
+    INSTANCES,
+    name="instances-full",
+    about="instances-light for a GPU: PVT-v2-b5, 384 pixels, a wider and deeper net",
+    net=InstanceAwareConfig(
+        backbone="pvt_v2_b5", categories=1, queries=32, learnt=8, channels=256, heads=8, layers=6, audio_channels=1024
+    ),
+    normalise=PUBLISHED_INPUT,
+    stored_as="fp32",
+    seen=replace(INSTANCES.seen, size=384, clips=32),
+    heard=replace(INSTANCES.heard, size=384, clips=16),
+    seen_feed=replace(INSTANCES.seen_feed, size=384, clips=32),
+    heard_feed=replace(INSTANCES.heard_feed, size=384, clips=32),
+    sight=LoopConfig(
+        steps=20_000, lr=2e-4, weight_decay=0.05, warm_up=500, ema=0.999, precision="bf16", checkpoint_every=1000
+    ),
+    correlation=LoopConfig(
+        steps=5_000, lr=1e-3, weight_decay=0.01, warm_up=250, precision="bf16", checkpoint_every=1000
+    ),
+    bundle_size=384,
+)
+"""The same stages and data; the backbone is frozen here too, see TPAVITrainee."""
+
 SILENT_AWARE = (
     _silent("plain", "with plain MaskFormer's no-object loss"),
     _silent("ignore", "what may be silent is left alone"),
@@ -126,6 +152,41 @@ UNCORRELATED = replace(
     net=INSTANCES.net.model_copy(update={"composition": "all"}),
 )
 """What the correlation is compared with."""
+
+AVSBENCH_LOOP = LoopConfig(
+    steps=1, lr=1e-4, weight_decay=0.05, warm_up=200, ema=0.999, precision="bf16", batch_norm="frozen"
+)
+"""Of the instance-aware runs on AVSBench; the steps follow from the epochs and the data."""
+
+_EYES: dict[str, tuple[BackboneName, str]] = {
+    "r50": ("resnet50", "ResNet-50"),
+    "pvt": ("pvt_v2_b5", "PVT-v2-b5"),
+    "swin": ("swin_base_patch4_window7_224", "Swin-B"),
+}
+_EPOCHS: dict[Setting, tuple[int, int]] = {"s4": (30, 15), "ms3": (60, 30), "avss": (60, 30)}
+
+
+def _on_avsbench(setting: Setting, eyes: str) -> AvsBenchInstanceRecipe:
+    """The instance-aware model on a setting of AVSBench."""
+    backbone, title = _EYES[eyes]
+    start = ", from an S4 run (--init)" if setting == "ms3" else ""
+    return AvsBenchInstanceRecipe(
+        name=f"instances-{setting}-{eyes}",
+        about=f"instance-aware AVS with {title} on {setting.upper()}{start}",
+        setting=setting,
+        net=INSTANCES_FULL.net.model_copy(update={"backbone": backbone, "audio_channels": 128}),
+        sight=_EPOCHS[setting][0],
+        correlation=_EPOCHS[setting][1],
+        loop=AVSBENCH_LOOP,
+    )
+
+
+INSTANCES_AVSBENCH = (
+    *(_on_avsbench("s4", eyes) for eyes in _EYES),
+    *(_on_avsbench("ms3", eyes) for eyes in _EYES),
+    _on_avsbench("avss", "pvt"),
+)
+"""Paper 2's rows, and AVSS."""
 
 TWO_STAGE = TwoStageRecipe(
     name="two-stage-light",
@@ -175,8 +236,10 @@ RECIPES: tuple[Recipe, ...] = (
     TWO_STAGE,
     TWO_STAGE_COCO,
     INSTANCES,
+    INSTANCES_FULL,
     *SILENT_AWARE,
     UNCORRELATED,
+    *INSTANCES_AVSBENCH,
 )
 
 

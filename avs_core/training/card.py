@@ -1,5 +1,6 @@
 """What a bundle says of itself: its figures and its card."""
 
+from avs_core.models.backbones import BackboneName
 from avs_core.models.bundle import BundleConfig
 from avs_core.training.evaluation import Evaluation
 
@@ -35,12 +36,18 @@ def instance_aware_net(config: BundleConfig) -> str:
     """What an instance-aware bundle is, in a sentence for its card."""
     net = config.instance_aware
     assert net is not None, "of an instance-aware bundle"
-    return f"""An instance-aware net (after Liu et al., ACM MM 2023, re-implemented from the abstract) with an
-EfficientNet-Lite0 backbone: {net.queries} queries of {net.channels} channels that name and outline what is seen,
+    return f"""An instance-aware net (after Liu et al., ACM MM 2023, re-implemented from the abstract) with
+{_EYES[net.backbone]} backbone: {net.queries} queries of {net.channels} channels that name and outline what is seen,
 {net.categories} categories, and {_EARS[config.audio_encoder]} that scores the same
 categories. What is seen and what is heard meet in the names alone."""
 
 
+_EYES: dict[BackboneName, str] = {
+    "pvt_v2_b5": "a PVT-v2-b5",
+    "resnet50": "a ResNet-50",
+    "swin_base_patch4_window7_224": "a Swin-B",
+    "tf_efficientnet_lite0": "an EfficientNet-Lite0",
+}
 _EARS = {
     "vggish": "VGGish",
     "audio_cnn": "a small convolutional audio encoder on VGGish's log-mel examples",

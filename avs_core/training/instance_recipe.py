@@ -16,7 +16,7 @@ from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_e
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.yamnet import YAMNet
 from avs_core.training.calibrate import calibrate, names, weigh
-from avs_core.training.card import card, figures, instance_aware_net
+from avs_core.training.card import LITE0_START, card, figures, instance_aware_net
 from avs_core.training.composites import (
     categories_of,
     held_out_of,
@@ -28,12 +28,21 @@ from avs_core.training.composites import (
 from avs_core.training.data import StreamConfig
 from avs_core.training.feed import FeedConfig
 from avs_core.training.held_out import HeldOut
-from avs_core.training.initialise import LITE0_INPUT, YAMNET_FILE, YAMNET_PACKAGE, load_known, load_lite0, load_yamnet
+from avs_core.training.initialise import (
+    LITE0,
+    LITE0_INPUT,
+    YAMNET_FILE,
+    YAMNET_PACKAGE,
+    load_backbone,
+    load_known,
+    load_lite0,
+    load_yamnet,
+)
 from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage, Teacher
 from avs_core.training.job import TrainingJob
 from avs_core.training.loop import LoopConfig
 from avs_core.training.materials import Materials
-from avs_core.training.network import Trainee
+from avs_core.training.network import Normalisation, Trainee
 from avs_core.training.recipe_job import RecipeJob, Share
 
 LIMITS = (
@@ -51,6 +60,7 @@ class InstanceRecipe:
 
     net             without its number of categories, which the data decide
     seen, heard     composites on the fly of the two stages; seen_feed, heard_feed  clips from files
+    normalise       the pictures, as the backbone's weights want them
     bundle_size, window_s  side of the pictures in pixels and seconds at a time, in the bundle
     val_clips, test_clips  composites on the fly that choose the threshold, and that are reported
     """
@@ -67,6 +77,7 @@ class InstanceRecipe:
     sight_objective: SightObjective
     correlation_objective: CorrelationObjective
     audio_encoder: AudioEncoderName = "audio_cnn"
+    normalise: Normalisation = LITE0_INPUT
     stored_as: Literal["fp32", "fp16"] = "fp32"
     bundle_size: int = 320
     window_s: int = 5
@@ -128,11 +139,10 @@ def new_trainee(
 ) -> InstanceTrainee:
     """Untrained but for the backbone, and for the audio encoder of a bundle that the materials name.
 
-    Raises BundleError.
+    Raises BundleError, CheckpointMismatch.
     """
     torch.manual_seed(materials.seed)
-    net = InstanceAwareNet(recipe.net.model_copy(update={"categories": len(categories)}))
-    load_lite0(net.backbone.body)
+    net = new_net(recipe.net.model_copy(update={"categories": len(categories)}), materials)
     if net.known is not None:
         load_known(net.known, categories)
     encoder = build_audio_encoder(recipe.audio_encoder)
@@ -140,7 +150,28 @@ def new_trainee(
         encoder = given_ear(materials.audio, recipe)
     elif isinstance(encoder, YAMNet):
         load_yamnet(encoder, fetch_wheel(YAMNET_PACKAGE) / YAMNET_FILE)
-    return InstanceTrainee(net, encoder, LITE0_INPUT, stage, learned=isinstance(encoder, YAMNet))
+    return InstanceTrainee(net, encoder, recipe.normalise, stage, learned=isinstance(encoder, YAMNet))
+
+
+def new_net(config: InstanceAwareConfig, materials: Materials) -> InstanceAwareNet:
+    """Untrained but for the backbone: weights of the materials, else of a package or, for larger ones, timm's.
+
+    Raises CheckpointMismatch.
+    """
+    packaged = config.backbone == LITE0
+    net = InstanceAwareNet(config, pretrained=not packaged and materials.backbone is None)
+    if materials.backbone is not None:
+        load_backbone(net.backbone.body, materials.backbone)
+    elif packaged:
+        load_lite0(net.backbone.body)
+    return net
+
+
+def backbone_start(config: InstanceAwareConfig, materials: Materials) -> str:
+    """Where the backbone's weights come from, in a sentence for the card."""
+    if materials.backbone is not None:
+        return f"Weights of the backbone: {materials.backbone}."
+    return LITE0_START if config.backbone == LITE0 else f"Weights of the backbone: timm's {config.backbone}."
 
 
 def given_ear(bundle: str, recipe: InstanceRecipe) -> nn.Module:
@@ -173,8 +204,8 @@ def leave_bundle(
         instance_aware=trainee.net.config,
         audio_encoder=recipe.audio_encoder,
         size=recipe.bundle_size,
-        mean=LITE0_INPUT.mean,
-        std=LITE0_INPUT.std,
+        mean=recipe.normalise.mean,
+        std=recipe.normalise.std,
         alignment=held_out.alignment,
         window_s=recipe.window_s,
         threshold=threshold,
@@ -184,7 +215,8 @@ def leave_bundle(
         metrics=figures(held_out.measure(trainee, "test"), threshold),
         limits=LIMITS,
     )
-    folder, text = out / "bundle", card(config, instance_aware_net(config), _how(recipe, materials))
+    start = backbone_start(recipe.net, materials)
+    folder, text = out / "bundle", card(config, instance_aware_net(config), _how(recipe, materials), start)
     save_bundle(folder, config, trainee.net, trainee.audio_encoder, text, categories)
     return folder
 

@@ -21,6 +21,7 @@ from avs_core.models.instance_aware import InstanceAwareNet, InstanceAwareOutput
 from avs_core.models.segmenter import objects
 from avs_core.query_losses import (
     DOUBT,
+    UNNAMED,
     Given,
     SilentAware,
     cell_loss,
@@ -41,7 +42,7 @@ MIN_AREA = 0.002
 
 
 class InstanceTrainee(Trainee):
-    """Net and audio encoder. Stage A learns everything behind the backbone, stage B the ear alone.
+    """Net and audio encoder. Stage A learns all behind the backbone, or with it (`tuned`), stage B the ear alone.
 
     An audio encoder that was trained elsewhere, on more recordings than these, stays as it is: `learned`.
     """
@@ -55,9 +56,12 @@ class InstanceTrainee(Trainee):
         normalise: Normalisation,
         stage: Stage = "correlation",
         learned: bool = False,
+        tuned: bool = False,
     ) -> None:
         sight = [part for part in net.children() if part is not net.hearing]
-        frozen = [net.backbone, net.hearing, audio_encoder] if stage == "sight" else sight
+        frozen = sight
+        if stage == "sight":
+            frozen = [net.hearing, audio_encoder] if tuned else [net.backbone, net.hearing, audio_encoder]
         frozen += [part for part, known in ((net.known, True), (audio_encoder, learned)) if part is not None and known]
         super().__init__(net, audio_encoder, normalise, frozen)
         net.learnt.requires_grad_(stage == "sight")
@@ -127,17 +131,21 @@ class SightObjective:
     known    whether all objects that the data tells of are given, or those alone that sound
     silent   what becomes of queries that may be silent objects, see avs_core.query_losses
     teacher  whose proposals are given too, for `silent` "pseudo"
+    named    whether the data say of what category an object is; else it is only something, whatever the net calls it
     """
 
     known: Known = "sounding"
     silent: SilentAware = "ignore"
     teacher: Teacher | None = None
+    named: bool = True
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"cells", "class", "mask", "dice"}. Raises ConfigError for data without objects."""
         sight = _output(answer).sight
         finest = sight.proposals.masks.shape[-2:]
         frames = given(batch, self.known, (finest[0], finest[1]))
+        if not self.named:
+            frames = [Given(torch.full_like(one.kinds, UNNAMED), one.masks) for one in frames]
         if self.teacher is not None:
             frames = self.teacher(batch, frames)
         labelled = batch.labelled.flatten()
@@ -157,10 +165,13 @@ class CorrelationObjective:
 
     crossed  whether every picture of a batch is given every sound of it too: a clip's own sound tells of two or three
              categories, and a net that hears no others learns nothing about the rest
+    known    the objects that crossed pictures are asked for. Where the data tell of "sounding" ones alone, nothing is
+             asked of the rest of a picture under the sound of another one: a silent object may well be what it names
     naming   weight of the BCE of what is heard where the data says it: 0 is the paper's, which never supervises it
     """
 
     crossed: bool = False
+    known: Known = "all"
     naming: float = 0.0
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
@@ -170,7 +181,7 @@ class CorrelationObjective:
         """
         masks = _output(answer)
         if self.crossed:
-            terms = crossed_loss(*crossed(masks, batch))
+            terms = crossed_loss(*crossed(masks, batch, self.known))
         else:
             terms = correlation_loss(masks.logits[batch.labelled].float(), batch.masks[batch.labelled])
         if self.naming:
@@ -179,9 +190,9 @@ class CorrelationObjective:
 
 
 def crossed(
-    answer: InstanceAwareOutput, batch: Batch
+    answer: InstanceAwareOutput, batch: Batch, known: Known = "all"
 ) -> tuple[Float[Tensor, "P h w"], Float[Tensor, "P h w"], Float[Tensor, "P h w"]]:
-    """Every labelled picture under every labelled sound: logits of M, what these n² clips light, what is seen. (ours)
+    """Every labelled picture under every labelled sound: logits of M, what these n² clips light, what counts. (ours)
 
     A clip composed of picture i and sound j lights the objects of i whose category is heard in j; with its own
     sound, i = j, it lights what it says itself. Raises ConfigError for data that does not tell of objects or sounds.
@@ -197,14 +208,19 @@ def crossed(
         masks[:, None].expand(-1, n, -1, -1, -1).flatten(0, 1)[:, None],
     )
     logits, _ = correlate(pictures, heard.repeat(n, 1)[:, None], "instances")
-    objects = [one for one, wanted in zip(given(batch, "all", (h, w)), labelled.tolist(), strict=True) if wanted]
+    objects = [one for one, wanted in zip(given(batch, known, (h, w)), labelled.tolist(), strict=True) if wanted]
     sounds = batch.heard.flatten(0, 1)[labelled]
     target = torch.stack([_lit(one, sounds, (h, w)) for one in objects])
     own = torch.arange(n)
     target[own, own] = F.adaptive_avg_pool2d(batch.masks.flatten(0, 1)[labelled].float(), (h, w))
     something = 1 - classes.float().softmax(-1)[..., -1]
     seen = (something[..., None, None] * torch.sigmoid(masks.float())).amax(1)
-    return logits[:, 0], target.flatten(0, 1), seen.repeat_interleave(n, 0)
+    asked = seen[:, None].repeat(1, n, 1, 1)
+    if known == "sounding":
+        told = torch.stack([one.masks.sum(0).clamp(max=1) for one in objects])[:, None].repeat(1, n, 1, 1)
+        told[own, own] = 1
+        asked = asked * told
+    return logits[:, 0], target.flatten(0, 1), asked.flatten(0, 1)
 
 
 def _lit(picture: Given, sounds: Bool[Tensor, "F K"], size: tuple[int, int]) -> Float[Tensor, "F h w"]:

@@ -65,7 +65,7 @@ def test_published_backbones_are_filled_from_files_of_timm(name: str, tmp_path: 
 def test_backbones_are_filled_from_files_of_torchvision(
     name: BackboneName, made: Callable[[], torch.nn.Module], tmp_path: Path
 ) -> None:
-    """torchvision's own forward pass is the oracle; at 224 pixels Swin's windows fill its maps and nothing is padded."""
+    """torchvision's own forward pass is the oracle; at 224 pixels Swin's windows fill its maps, nothing is padded."""
     torch.manual_seed(1)
     classifier, path = made().eval(), tmp_path / "weights.safetensors"
     safetensors.torch.save_file(classifier.state_dict(), path)
