@@ -16,6 +16,7 @@ from avs_core.query_losses import (
     NAMING,
     OVERLAPPING,
     UNASSIGNED,
+    UNNAMED,
     Given,
     SilentAware,
     cell_loss,
@@ -152,6 +153,30 @@ def test_a_cell_is_named_by_what_covers_it() -> None:
     left_only = Given(wanted.kinds[:1], wanted.masks[:1])
     assert float(cell_loss(right, [left_only], "plain")) > 5, "the silent one is called nothing"
     assert float(cell_loss(right, [left_only], "ignore")) < 0.01
+
+
+@pytest.mark.parametrize("silent", ["plain", "ignore", "soft"])
+def test_an_object_without_a_name_is_something_whatever_it_is_called(silent: SilentAware) -> None:
+    left = halves(0).masks[0]
+    nothing = query(K, 1 - left)
+    wrong = sight_loss(*(x[None] for x in frame(query(K, left), nothing)), [halves(UNNAMED)], silent)["class"]
+    told = []
+    for kind in range(K):
+        classes, masks = frame(query(kind, left), nothing)
+        assert [x.tolist() for x in match(classes, masks, halves(UNNAMED))] == [[0], [0]]
+        told.append(sight_loss(classes[None], masks[None], [halves(UNNAMED)], silent)["class"])
+        something = -math.log(1 - float(classes[0].softmax(0)[K]))
+        empty = -math.log(float(classes[1].softmax(0)[K]))
+        wanted = NAMING * (something + UNASSIGNED * empty) / (1 + UNASSIGNED)
+        assert float(told[-1]) == pytest.approx(wanted, rel=1e-4)
+    assert float(wrong) > 50 * float(told[0])
+
+
+def test_a_cell_without_a_name_is_something() -> None:
+    cells = torch.randn(1, K + 1, 4, 4)
+    p = cells[0].softmax(0)[K]
+    wanted = torch.cat([-torch.log(1 - p[:, :2]), -torch.log(p[:, 2:])], 1).mean()
+    torch.testing.assert_close(cell_loss(cells, [halves(UNNAMED)]), wanted)
 
 
 def test_correlation_is_bce_and_dice_of_sounding_frames() -> None:

@@ -59,6 +59,21 @@ def test_round_trip(folder: Path, parts: tuple[TPAVINet, AudioCNN]) -> None:
             assert torch.equal(logits, parts[0](frames, parts[1](mel)[None]).logits)
 
 
+@pytest.mark.slow
+def test_what_swin_does_not_save_is_computed_anew(tmp_path: Path) -> None:
+    """The places in its windows are no weights, and a net is loaded without being built twice."""
+    torch.manual_seed(0)
+    made = InstanceAwareConfig(
+        backbone="swin_base_patch4_window7_224", categories=1, queries=4, learnt=1, channels=8, heads=2, layers=1
+    )
+    net = InstanceAwareNet(made).eval()
+    config = BundleConfig(name="swin", arch="instance_aware", instance_aware=made, audio_encoder="audio_cnn", size=64)
+    save_bundle(tmp_path, config, net, AudioCNN(), "", ("a",))
+    loaded, frames, audio = load_bundle(tmp_path).net, normal("frames", (1, 1, 3, 64, 64)), torch.zeros(1, 1, 128)
+    with torch.inference_mode():
+        assert torch.equal(loaded(frames, audio).logits, net(frames, audio).logits)
+
+
 def test_same_weights_same_bytes(folder: Path, tmp_path: Path, parts: tuple[TPAVINet, AudioCNN]) -> None:
     sha256 = save_bundle(tmp_path / "again", CONFIG, *parts, card="")
     assert (tmp_path / "again/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()

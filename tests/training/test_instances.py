@@ -156,6 +156,21 @@ def test_crossed_clips_are_every_picture_under_every_sound(tiny_sources: Sources
     torch.testing.assert_close(target[:: n + 1], own)
 
 
+def test_of_what_nobody_tells_nothing_is_asked_under_other_sounds(tiny_sources: Sources) -> None:
+    trainee = tiny(len(tiny_sources.categories), "correlation").eval()
+    batch = SwapBatches(tiny_sources, "train", STREAM, 10)[0]
+    answer = trainee(batch.frames, batch.log_mel)
+    everything, told = crossed(answer.masks, batch), crossed(answer.masks, batch, "sounding")
+    n = len(batch.frames)
+    for i, known in enumerate(given(batch, "sounding", (8, 8))):
+        union = known.masks.sum(0).clamp(max=1)
+        for j in range(n):
+            wanted = everything[2][i * n + j] * (1 if i == j else union)
+            torch.testing.assert_close(told[2][i * n + j], wanted)
+            if i != j:
+                assert bool((told[1][i * n + j] <= union + 1e-6).all())
+
+
 def test_a_sound_of_the_batch_lights_what_it_names_in_other_pictures(tiny_sources: Sources) -> None:
     batch = SwapBatches(tiny_sources, "train", STREAM, 10)[0]
     trainee = tiny(len(tiny_sources.categories), "correlation")
