@@ -52,9 +52,9 @@ def train(
     sources
         Where the packages of photographs and recordings are unpacked (default: AVS_SOURCES, or ~/.cache/avs/sources).
     vggish
-        VGGish's weights, for the published recipes.
+        VGGish's weights, for the recipes on AVSBench.
     backbone
-        ImageNet weights of the backbone (default: timm fetches them).
+        ImageNet weights of the backbone, timm's or torchvision's (default: timm fetches them).
     init
         Bundle or published checkpoint to start from.
     audio

@@ -11,6 +11,7 @@ import torch
 from avs_core.datasets.labelled import Setting
 from avs_core.datasets.opening import open_dataset
 from avs_core.datasets.regions import RegionSet
+from avs_core.datasets.sources import Sources
 from avs_core.errors import CheckpointMismatch, ConfigError
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.bundle import BundleConfig, load_bundle, save_bundle
@@ -23,6 +24,7 @@ from avs_core.tracking import NullRun
 from avs_core.training.engine import Alone
 from avs_core.training.initialise import LITE0, lite0_classifier
 from avs_core.training.instance_published import AvsBenchInstanceRecipe, continued
+from avs_core.training.instance_recipe import InstanceRecipe
 from avs_core.training.instances import InstanceTrainee, Stage
 from avs_core.training.materials import Materials
 from avs_core.training.published import PUBLISHED_INPUT
@@ -150,7 +152,31 @@ def test_a_bundle_of_another_net_is_no_start(tmp_path: Path) -> None:
         continued(recipe, str(tmp_path))
 
 
-def trained(recipe: AvsBenchInstanceRecipe, materials: Materials, out: Path) -> Trained:
+def test_the_full_recipe_of_composites_looks_as_its_backbone_wants(tiny_sources: Sources, tmp_path: Path) -> None:
+    torch.save(lite0_classifier().state_dict(), tmp_path / f"{LITE0}.pth")
+    feed = replace(INSTANCES_FULL.seen, size=64, clips=2)
+    recipe = replace(
+        INSTANCES_FULL,
+        net=TINY,
+        audio_encoder="audio_cnn",
+        seen=feed,
+        heard=replace(INSTANCES_FULL.heard, size=64, clips=1),
+        bundle_size=64,
+        val_clips=2,
+        test_clips=2,
+    )
+    materials = Materials(sources=tiny_sources, backbone=str(tmp_path / f"{LITE0}.pth"), steps=2, workers=0)
+    done = trained(recipe, materials, tmp_path / "out")
+    assert done.left is not None
+    bundle = load_bundle(done.left)
+    assert (bundle.config.mean, bundle.config.std) == (PUBLISHED_INPUT.mean, PUBLISHED_INPUT.std)
+    assert f"Weights of the backbone: {materials.backbone}" in (done.left / "card.md").read_text()
+    body = bundle.net.backbone.body.state_dict()
+    weights = lite0_classifier().state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in body.items())
+
+
+def trained(recipe: AvsBenchInstanceRecipe | InstanceRecipe, materials: Materials, out: Path) -> Trained:
     weights, last = None, None
     for job in recipe.jobs(materials):
         last = train(job, Alone("cpu"), str(out), NullRun(), out / "scratch", weights)
