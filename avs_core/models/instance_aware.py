@@ -86,7 +86,7 @@ class InstanceAwareConfig(BaseModel):
         if self.channels % self.heads:
             raise ValueError(f"channels must be a multiple of heads, got {self.channels} and {self.heads}")
         if self.known is not None and self.backbone != "tf_efficientnet_lite0":
-            raise ValueError(f"known names are those of tf_efficientnet_lite0's classifier, the backbone is {self.backbone}")
+            raise ValueError(f"known names are tf_efficientnet_lite0's, not {self.backbone}'s: leave them out")
         if self.learnt > self.queries:
             raise ValueError(f"at most all {self.queries} queries can be learnt, got {self.learnt}")
         return self
