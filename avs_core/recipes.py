@@ -93,7 +93,7 @@ INSTANCES = InstanceRecipe(
     audio_encoder="yamnet",
     stored_as="fp16",
     seen=StreamConfig(size=320, clips=12, frames=1, hushed=0.0, foreign=0.0),
-    heard=StreamConfig(size=320, clips=8, frames=1, apart=False),
+    heard=StreamConfig(size=320, clips=8, frames=1, noisy=0.12, apart=False),
     seen_feed=FeedConfig(size=320, clips=12, seconds=1, alignment="aligned", flip=0.5, jitter=0.15),
     heard_feed=FeedConfig(size=320, clips=12, seconds=1, alignment="aligned", flip=0.5, jitter=0.15),
     sight=LoopConfig(steps=3600, lr=1e-3, weight_decay=0.02, precision="bf16"),

@@ -1,6 +1,8 @@
 """How sure a net may be of what it sees and hears, fitted on objects of the validation split after training."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -11,12 +13,13 @@ from torch import Tensor, nn
 
 from avs_core.datasets.labelled import InstanceTruth, LabelledClip
 from avs_core.evaluation.instances import SEEN, Find, FrameInstances, FrameObjects, covered, frame_instances
+from avs_core.metrics import frame_ious
 from avs_core.models.association import ious
 from avs_core.models.calibration import Calibration
-from avs_core.models.correlation import Weighing, evidence
+from avs_core.models.correlation import Weighing, evidence, noisy_or_logit
 from avs_core.models.instance_aware import InstanceAwareNet
 from avs_core.models.normalisation import Normalisation
-from avs_core.models.segmenter import enlarged
+from avs_core.training.evaluation import THRESHOLDS
 from avs_core.training.held_out import HeldOut
 
 FEWEST = 20
@@ -24,6 +27,11 @@ FEWEST = 20
 
 Names = tuple[float, float]
 """The temperature of the learned names, and the weight of the known ones."""
+
+WEIGHINGS = tuple(
+    Weighing(own=own, rival=rival, shift=shift)
+    for own, rival, shift in product((0.2, 0.3, 0.5, 0.7, 1.0), (0.0, 0.4, 0.8, 1.2, 1.6), (0.0, 0.5, 1.0))
+)
 
 _LEAST, _SURE = 0.05, 1e-6
 
@@ -77,34 +85,52 @@ def fit_names(rows: Sequence[tuple[Float[Tensor, " K"], Float[Tensor, " K"], int
     return best
 
 
+@dataclass(frozen=True)
+class Weighable:
+    """What is known of T frames before anything is weighed, and what sounds in them, at the size of the masks."""
+
+    something: Float[Tensor, "T N"]
+    told: Float[Tensor, "T N 2"]
+    masks: Float[Tensor, "T N h w"]
+    truth: Bool[Tensor, "T h w"]
+
+    def ious(self, weighing: Weighing) -> Float[Tensor, "thresholds T"]:
+        """Of each frame, under each threshold."""
+        lit = noisy_or_logit(self.something * weighing(self.told), self.masks)
+        return torch.stack([frame_ious(lit - float(np.log(t / (1 - t))), self.truth) for t in THRESHOLDS])
+
+
 def weigh(
     net: InstanceAwareNet, audio_encoder: nn.Module, normalise: Normalisation, held_out: HeldOut
 ) -> Weighing | None:
-    """See `fit_weighing`, on every object of val that something covers."""
-    rows: list[tuple[Tensor, bool]] = []
+    """See `fit_weighing`, on the labelled frames of val."""
     with torch.inference_mode():
-        for clip in held_out.load("val"):
-            found = net.look(normalise(torch.from_numpy(clip.frames)[:, None])).proposals
-            heard = torch.sigmoid(net.hearing(audio_encoder(torch.from_numpy(clip.log_mel))))[:, None]
-            told = evidence(found.probabilities, found.masks > 0, heard)[:, 0]
-            for t in np.flatnonzero(clip.labelled).tolist():
-                lit = enlarged(found.masks[t, 0], clip.frames.shape[1:3]) > 0
-                rows += [(told[t, i], bool(one.sounding[t])) for one, i in covering(clip, t, lit)]
-    return fit_weighing(rows)
+        return fit_weighing([_weighable(net, audio_encoder, normalise, clip) for clip in held_out.load("val")])
 
 
-def fit_weighing(rows: Sequence[tuple[Float[Tensor, " 2"], bool]]) -> Weighing | None:
-    """The logistic regression of "it sounds" on the evidence; None for too few objects of a kind.
+def _weighable(
+    net: InstanceAwareNet, audio_encoder: nn.Module, normalise: Normalisation, clip: LabelledClip
+) -> Weighable:
+    wanted = torch.from_numpy(clip.labelled)
+    found = net.look(normalise(torch.from_numpy(clip.frames)[wanted][:, None])).proposals
+    heard = torch.sigmoid(net.hearing(audio_encoder(torch.from_numpy(clip.log_mel)[wanted])))[:, None]
+    p, masks = found.probabilities, found.masks
+    truth = F.adaptive_avg_pool2d(torch.from_numpy(clip.masks)[wanted].float(), (masks.shape[-2], masks.shape[-1]))
+    told = evidence(p, masks > 0, heard)
+    return Weighable(p.sum(-1)[:, 0], told[:, 0], torch.sigmoid(masks[:, 0]), truth > 0.5)
 
-    What would count against an object although it is heard counts nothing.
+
+def fit_weighing(clips: Sequence[Weighable]) -> Weighing | None:
+    """The one of WEIGHINGS with the highest M_J over all frames, each at its best threshold; None for too few frames.
+
+    A logistic regression on the objects tells better which of all objects sound, and worse what to light: it asks as
+    much of frames in which all or nothing sounds as of those with a choice (docs/log.md, 30).
     """
-    happened = np.array([sounds for _, sounds in rows], bool)
-    if min(happened.sum(), (~happened).sum()) < FEWEST:
+    lit = torch.cat([clip.truth.flatten(1).any(1) for clip in clips]) if clips else torch.zeros(0, dtype=torch.bool)
+    if min(int(lit.sum()), int((~lit).sum())) < FEWEST:
         return None
-    told = torch.stack([row for row, _ in rows]).numpy()
-    curve = LogisticRegression().fit(told, happened)
-    own, rival = np.maximum(curve.coef_[0], 0).tolist()
-    return Weighing(own=own, rival=rival, shift=float(curve.intercept_[0]))
+    score = {one: float(torch.cat([clip.ious(one) for clip in clips], 1).mean(1).max()) for one in WEIGHINGS}
+    return max(score, key=score.__getitem__)
 
 
 def _found(find: Find, held_out: HeldOut) -> Iterator[tuple[LabelledClip, list[FrameObjects]]]:

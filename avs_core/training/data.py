@@ -32,6 +32,9 @@ OBJECTS = 8
 HUSH = 1e-3
 """Amplitude of the noise that stands for silence: no recording is digitally silent."""
 
+LOUDEST = 0.2
+"""RMS of the loudest noise."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -66,6 +69,7 @@ class StreamConfig:
     clips, frames  B and T of a batch: short clips, since neighbouring seconds look alike
     hushed         share of clips whose sound is replaced by near silence: nothing may be lit
     foreign        share of clips that get the sound of a clip with other categories: likewise
+    noisy          share of the pictures of SwapBatches whose other sound is noise, see `noise`: likewise
     apart          whether the seconds of every other batch are clips of their own (T = 1), so that both lengths work
     """
 
@@ -74,6 +78,7 @@ class StreamConfig:
     frames: int = 2
     hushed: float = 0.08
     foreign: float = 0.12
+    noisy: float = 0.0
     apart: bool = True
     seed: int = 0
 
@@ -261,6 +266,15 @@ def object_labels(
 def hush(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
     """Near silence: white noise of random, low amplitude."""
     return (rng.standard_normal(samples) * HUSH * rng.random()).astype(np.float32)
+
+
+def noise(samples: int, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
+    """What wind, water or a cable add: noise of random level and colour, from white to brown (power ~ 1 to 1/f²)."""
+    slope, level = 2 * rng.random(), HUSH * float(np.exp(rng.uniform(0, np.log(LOUDEST / HUSH))))
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** (-slope / 2)
+    wave: Float32[np.ndarray, " n"] = np.fft.irfft(spectrum, samples).astype(np.float32)
+    return wave * np.float32(level / wave.std())
 
 
 def stack(clips: Sequence[Batch]) -> Batch:

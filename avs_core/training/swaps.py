@@ -22,6 +22,7 @@ from avs_core.training.data import (
     heard_labels,
     heard_scene,
     hush,
+    noise,
     object_labels,
     stack,
     thing_labels,
@@ -44,8 +45,8 @@ class SwapBatches(OnTheFly):
     """Batch number → this process's share of it: `config.clips` pictures with their sounds, then again with others.
 
     The other sound is that of a thing in the picture that is silent under the own one; in a share `hushed` it is near
-    silence and in a share `foreign` the sound of another scene, as it is where nothing else in the picture could
-    sound. These two light nothing.
+    silence, in a share `noisy` noise, and in a share `foreign` the sound of another scene, as it is where nothing else
+    in the picture could sound. These three light nothing.
     """
 
     @property
@@ -67,9 +68,11 @@ class SwapBatches(OnTheFly):
     def _other(self, clip: Composite, rng: np.random.Generator) -> Sound:
         draw, silent = rng.random(), self._silent(clip)
         dark = np.zeros_like(clip.masks)
-        if draw < self.config.hushed:
-            return hush(len(clip.waveform), rng), set(), dark
-        if silent and draw >= self.config.hushed + self.config.foreign:
+        quiet = self.config.hushed + self.config.noisy
+        if draw < quiet:
+            make = hush if draw < self.config.hushed else noise
+            return make(len(clip.waveform), rng), set(), dark
+        if silent and draw >= quiet + self.config.foreign:
             return self._voiced(silent[int(rng.integers(len(silent)))], rng)
         scene = foreign_scene(self.composer, clip)
         if scene is None:

@@ -6,8 +6,7 @@ import torch
 
 from avs_core import masks
 from avs_core.evaluation.instances import FoundObject, FrameInstances, TrueObject, calibration_error, reliability
-from avs_core.models.correlation import Weighing
-from avs_core.training.calibrate import FEWEST, fit, fit_names, fit_weighing
+from avs_core.training.calibrate import FEWEST, Weighable, fit, fit_names, fit_weighing
 
 MASK = masks.encode(np.ones((4, 4), bool))
 
@@ -75,19 +74,41 @@ def test_known_names_are_trusted_as_far_as_they_are_right() -> None:
     assert fit_names(list(zip(learned, noise, kinds, strict=True)))[1] < 0.1
 
 
-def test_the_weighing_that_drew_the_objects_is_found() -> None:
-    stream = torch.Generator().manual_seed(4)
-    told = torch.stack([-3 * torch.rand(6000, generator=stream), 2 * torch.randn(6000, generator=stream)], 1)
-    true = Weighing(own=0.8, rival=0.5, shift=1.1)
-    happened = torch.rand(6000, generator=stream) < true(told)
-    found = fit_weighing(list(zip(told, happened.tolist(), strict=True)))
-    assert found is not None
-    assert (found.own, found.rival, found.shift) == pytest.approx((0.8, 0.5, 1.1), abs=0.12)
-    assert fit_weighing(list(zip(told[: FEWEST - 1], happened.tolist(), strict=False))) is None
+def weighable(rivals: bool, seed: int) -> Weighable:
+    """Two things side by side, under a sound that is a little like both; the better match sounds, or whatever is."""
+    stream = torch.Generator().manual_seed(seed)
+    masks = torch.zeros(1, 2, 4, 4)
+    masks[0, 0, :, :2] = masks[0, 1, :, 2:] = 1
+    own = -4 * torch.rand(2, generator=stream) - 0.5
+    heard = own == own.max() if rivals else own > -2.5
+    told = torch.stack([own, own - own.flip(0)], -1)[None]
+    return Weighable(torch.ones(1, 2), told, masks, (masks[0] * heard[:, None, None]).amax(0)[None] > 0)
 
 
-def test_what_is_heard_never_counts_against_an_object() -> None:
-    told = torch.tensor([[-0.1, 1.0], [-2.0, -1.0]]).repeat(100, 1)
-    found = fit_weighing([(row, bool(row[1] < 0)) for row in told])
-    assert found is not None
-    assert found.own == found.rival == 0
+def clip(rivals: bool, frames: int = 60) -> Weighable:
+    each = [weighable(rivals, seed) for seed in range(frames)]
+    return Weighable(
+        *(torch.cat([getattr(one, part) for one in each]) for part in ("something", "told", "masks", "truth"))
+    )
+
+
+def silent(frames: int = FEWEST) -> Weighable:
+    one, faint = weighable(True, 0), torch.full((frames, 2, 2), -9.0)
+    faint[..., 1] = 0
+    dark = torch.zeros(frames, 4, 4, dtype=torch.bool)
+    return Weighable(torch.ones(frames, 2), faint, one.masks.expand(frames, -1, -1, -1), dark)
+
+
+def test_rivals_count_where_they_tell_what_sounds_and_not_where_they_do_not() -> None:
+    choice = fit_weighing([clip(rivals=True), silent()])
+    each = fit_weighing([clip(rivals=False), silent()])
+    assert choice is not None
+    assert each is not None
+    assert choice.rival / choice.own > 1
+    assert each.rival / each.own < 0.6
+
+
+def test_too_few_frames_weigh_nothing() -> None:
+    assert fit_weighing([clip(rivals=True)]) is None
+    assert fit_weighing([silent()]) is None
+    assert fit_weighing([]) is None

@@ -13,6 +13,7 @@ from avs_core.errors import ConfigError
 from avs_core.training.data import (
     GRID,
     HUSH,
+    LOUDEST,
     Batch,
     CompositeBatches,
     SoundBatches,
@@ -20,6 +21,7 @@ from avs_core.training.data import (
     apart,
     heard_labels,
     hush,
+    noise,
     stack,
     stream,
     thing_labels,
@@ -139,8 +141,22 @@ def test_stacking_is_concatenation(tiny_sources: Sources) -> None:
 
 
 def test_a_hush_is_faint_but_not_digital_silence() -> None:
-    noise = hush(16_000, np.random.default_rng(0))
-    assert 0 < np.abs(noise).mean() < HUSH
+    faint = hush(16_000, np.random.default_rng(0))
+    assert 0 < np.abs(faint).mean() < HUSH
+
+
+def test_noise_is_of_every_level_and_colour() -> None:
+    levels, slopes = [], []
+    for seed in range(60):
+        wave = noise(16_000, np.random.default_rng(seed))
+        power = np.abs(np.fft.rfft(wave)) ** 2
+        low, high = power[50:100].mean(), power[4000:8000].mean()
+        levels.append(float(wave.std()))
+        slopes.append(float(np.log(low / high) / np.log(6000 / 75)))
+    assert HUSH <= min(levels) < 3 * HUSH
+    assert LOUDEST / 3 < max(levels) <= LOUDEST * 1.001
+    assert min(slopes) == pytest.approx(0, abs=0.2)
+    assert max(slopes) == pytest.approx(2, abs=0.2)
 
 
 @pytest.mark.parametrize("kind", [CompositeBatches, SoundBatches])
