@@ -26,18 +26,17 @@ from torch import Tensor, nn
 from avs_core import storage
 from avs_core.audio import Alignment
 from avs_core.errors import BundleError, CheckpointMismatch, ConfigError, NotFound
-from avs_core.models import audio_cnn, effects_cnn, vggish, yamnet
+from avs_core.models import audio_cnn, vggish, yamnet
 from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.backbones import DEAD_WEIGHTS, BackboneName, published_backbone_key
 from avs_core.models.calibration import Calibration
-from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.models.two_stage import TwoStageConfig, TwoStageNet
 from avs_core.models.vggish import VGGish
 from avs_core.models.yamnet import YAMNet
 
-AudioEncoderName = Literal["vggish", "audio_cnn", "effects_cnn", "yamnet"]
+AudioEncoderName = Literal["vggish", "audio_cnn", "yamnet"]
 Setting = Literal["s4", "ms3", "avss"]
 Arch = Literal["tpavi", "instance_aware", "two_stage"]
 Net = TPAVINet | InstanceAwareNet | TwoStageNet
@@ -58,13 +57,11 @@ _NETS: dict[type[NetConfig], type[Any]] = {
 _AUDIO_ENCODERS: dict[AudioEncoderName, type[nn.Module]] = {
     "vggish": VGGish,
     "audio_cnn": AudioCNN,
-    "effects_cnn": EffectsCNN,
     "yamnet": YAMNet,
 }
 _EMBEDDINGS: dict[AudioEncoderName, int] = {
     "vggish": vggish.EMBEDDING,
     "audio_cnn": audio_cnn.EMBEDDING,
-    "effects_cnn": effects_cnn.EMBEDDING,
     "yamnet": yamnet.EMBEDDING,
 }
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -157,7 +154,7 @@ class Bundle:
 
 
 def build_audio_encoder(name: AudioEncoderName) -> nn.Module:
-    """An untrained audio encoder, (N, 1, 96, 64) → (N, 128), (N, 512) for effects_cnn, (N, 1024) for yamnet."""
+    """An untrained audio encoder, (N, 1, 96, 64) → (N, 128), or (N, 1024) for yamnet."""
     return _AUDIO_ENCODERS[name]()
 
 

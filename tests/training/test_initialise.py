@@ -1,30 +1,24 @@
 """The packaged weights are in the right places: they recognise photographs of the project."""
 
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensor_bundle_file import write_tensors
 from torch import nn
 
 import avs_core.datasets
-from avs_core.audio import window_examples
-from avs_core.datasets.sources import fetch_wheel
 from avs_core.errors import CheckpointMismatch
 from avs_core.models.backbones import build_backbone
-from avs_core.models.effects_cnn import EffectsCNN
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
+from avs_core.models.yamnet import YAMNet
 from avs_core.training.initialise import (
-    EFFECTS_FILE,
-    EFFECTS_PACKAGE,
     LITE0_INPUT,
     in_order,
     lite0_classifier,
-    load_effects,
     load_lite0,
+    load_yamnet,
     open_hearing,
 )
 
@@ -81,39 +75,36 @@ def test_tensors_that_do_not_match_in_order_are_refused(shapes: list[tuple[int, 
         in_order(packaged, {"a": torch.zeros(2), "b": torch.zeros(3)})
 
 
-def packaged_ear(encoder: EffectsCNN) -> tuple[OrderedDict[str, torch.Tensor], dict[str, Any]]:
-    """The encoder's weights as the package aisfx has them: its names, other heads, and a table of NumPy numbers."""
-    tensors: OrderedDict[str, torch.Tensor] = OrderedDict()
-    for name, value in encoder.state_dict().items():
-        _, block, layer, rest = name.split(".")
-        kind = f"{'conv' if int(layer) % 3 == 0 else 'bn'}{int(layer) // 3 + 1}"
-        tensors[f"embedding_net.conv_block{int(block) + 1}.{kind}.{rest}"] = value
-    tensors["fc.0.0.weight"] = torch.zeros(256, 512)
-    return tensors, {"prosfx": (0, np.int64(81)), "ucsMixed": (2, np.int64(7))}
+def in_tensorflow(net: YAMNet) -> dict[str, torch.Tensor]:
+    """The encoder's weights under TensorFlow's names and with its axes, among others that a SavedModel holds."""
+    tensors = {"keras_api/metrics/0/total/.ATTRIBUTES/VARIABLE_VALUE": torch.tensor(0.0)}
+    for i, layer in enumerate(net.layers):
+        kernel = layer.convolution.weight.detach()
+        axes, kind = ((2, 3, 1, 0), "kernel") if layer.convolution.groups == 1 else ((2, 3, 0, 1), "depthwise_kernel")
+        mine = {
+            (2 * i, kind): kernel.permute(axes),
+            (2 * i + 1, "beta"): layer.norm.bias.detach(),
+            (2 * i + 1, "moving_mean"): layer.norm.running_mean,
+            (2 * i + 1, "moving_variance"): layer.norm.running_var,
+        }
+        for (number, name), tensor in mine.items():
+            tensors[f"layer-1/_yamnet/layer_with_weights-{number}/{name}/.ATTRIBUTES/VARIABLE_VALUE"] = tensor
+    tensors["layer-1/_yamnet/layer_with_weights-54/kernel/.ATTRIBUTES/VARIABLE_VALUE"] = torch.zeros(1024, 521)
+    return tensors
 
 
-def test_the_ear_of_the_package_is_read_without_running_anything(tmp_path: Path) -> None:
+def test_the_ear_of_the_package_is_read_without_tensorflow(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    known, encoder = EffectsCNN(), EffectsCNN()
-    torch.save(packaged_ear(known), tmp_path / "ear.pth")
-    load_effects(encoder, tmp_path / "ear.pth")
+    known, encoder = YAMNet(), YAMNet()
+    for layer in known.layers:
+        layer.norm.running_mean.normal_()
+        layer.norm.running_var.uniform_(1, 2)
+    tensors = in_tensorflow(known)
+    load_yamnet(encoder, write_tensors(tmp_path / "variables", tensors))
     assert all(torch.equal(value, known.state_dict()[name]) for name, value in encoder.state_dict().items())
-    torch.save((OrderedDict(), Path("a name that would be called")), tmp_path / "other.pth")
-    with pytest.raises(CheckpointMismatch, match="not the checkpoint of the package aisfx"):
-        load_effects(encoder, tmp_path / "other.pth")
-    torch.save((OrderedDict(), {}), tmp_path / "empty.pth")
-    with pytest.raises(CheckpointMismatch, match="not the checkpoint of the package aisfx"):
-        load_effects(encoder, tmp_path / "empty.pth")
-
-
-@pytest.mark.slow
-def test_the_real_package_is_fetched_and_hears_more_than_silence() -> None:
-    encoder = EffectsCNN().eval()
-    load_effects(encoder, fetch_wheel(EFFECTS_PACKAGE) / EFFECTS_FILE)
-    bell = np.sin(np.arange(16_000) * 0.3) * np.exp(-np.arange(16_000) / 4000)
-    with torch.inference_mode():
-        heard, silence = encoder(window_examples(np.stack([bell, 0 * bell]).astype(np.float32).ravel(), 2))
-    assert float((heard - silence).norm() / silence.norm()) > 0.3
+    del tensors[next(name for name in tensors if "moving_mean" in name)]
+    with pytest.raises(CheckpointMismatch, match="it has 107 of 108 tensors"):
+        load_yamnet(encoder, write_tensors(tmp_path / "less", tensors))
 
 
 def test_an_opened_net_hears_at_once_and_a_published_start_does_not() -> None:
