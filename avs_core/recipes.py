@@ -54,7 +54,7 @@ LIGHT = LightRecipe(
     joint=LoopConfig(steps=1400, lr=1.5e-3, precision="bf16"),
     objective=LightObjective(),
 )
-"""The recipe of the built-in bundle, which is called tpavi-light."""
+"""What the bundle tpavi-light was trained with."""
 
 
 def _light(suffix: str, about: str, **change: Any) -> LightRecipe:
@@ -101,7 +101,7 @@ INSTANCES = InstanceRecipe(
     sight_objective=SightObjective(known="all", silent="plain"),
     correlation_objective=CorrelationObjective(crossed=True),
 )
-"""Paper 2 with what composites know of silent objects too; `categories` are those of the data."""
+"""Paper 2 with what composites know of silent objects too: the built-in bundle. `categories` are those of the data."""
 
 
 def _silent(variant: SilentAware, about: str) -> InstanceRecipe:

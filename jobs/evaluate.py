@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from avs_core.pipelines.evaluate_config import EvaluateConfig
+from avs_core.pipelines.segment_config import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from avs_core.datasets.labelled import LabelledSet
@@ -17,7 +18,7 @@ COMPOSED_CLIPS = 100
 
 
 def evaluate(
-    model: str = "tpavi-light",
+    model: str = DEFAULT_MODEL,
     data: str | None = None,
     /,
     *,

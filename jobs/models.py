@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from avs_core.pipelines.segment_config import DEFAULT_MODEL
+
 app = App(name="models", help="List, explain and import model bundles.", result_action="return_value")
 
 
@@ -19,7 +21,7 @@ def list_bundles() -> int:
 
 
 @app.command
-def info(model: str = "tpavi-light", /) -> int:
+def info(model: str = DEFAULT_MODEL, /) -> int:
     """Print the card and the settings of a bundle.
 
     Parameters

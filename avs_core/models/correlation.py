@@ -3,6 +3,7 @@
 Symbols, and what of this is the paper's, as in avs_core.models.instance_aware.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,18 +19,22 @@ Composition = Literal["instances", "categories", "all"]
 APART = 0.3
 """IoU above which two queries look at one thing and are no rivals."""
 
+TWICE = math.log(2)
+"""As much as it can count for an object that it is heard better than every rival."""
+
 _SURE, _FAINT = 1e-6, 1e-5
 
 
 class Weighing(BaseModel):
     """How far to trust that an object is heard, given that others could be what is heard: s_i = p_i(not ∅) · w_i with
 
-        w_i = sigmoid(own · log a_i + rival · log(a_i / a_j) + shift)
+        w_i = sigmoid(own · log a_i + rival · min(log(a_i / a_j), log 2) + shift)
 
     a_i = Σ_k p(k | i is something) · a_k, and j the rival that is heard best: of the other objects, weighted by
     p_j(not ∅), that which has the highest a_j. What is heard is mistaken for something alike more easily than the two
-    things in a picture for one another, so a better explanation at hand makes an object less likely. Three numbers
-    that are fitted on the validation split after training.                                                     (ours)
+    things in a picture for one another, so a better explanation at hand makes an object less likely; that there is none
+    says little, or whatever stands alone would be lit in silence. Three numbers that are fitted on the validation split
+    after training.                                                                                             (ours)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -82,12 +87,13 @@ def correlate(
 def evidence(
     p: Float[Tensor, "B T N K"], masks: Bool[Tensor, "B T N h w"], scores: Float[Tensor, "B T K"]
 ) -> Float[Tensor, "B T N 2"]:
-    """log a_i and log(a_i / a_j) of each query, see Weighing; `scores` are the a_k."""
+    """log a_i and min(log(a_i / a_j), log 2) of each query, see Weighing; `scores` are the a_k."""
     something = p.sum(-1)
     own = ((p * scores[..., None, :]).sum(-1) / something.clamp(min=_FAINT)).clamp(min=_FAINT)
     other = torch.stack([ious(frame, frame) for frame in masks.flatten(0, 1)]) < APART
     rivals = other.unflatten(0, own.shape[:2]) * (something * own)[..., None, :]
-    return torch.stack([own.log(), own.log() - rivals.amax(-1).clamp(min=_FAINT).log()], -1)
+    ahead = own.log() - rivals.amax(-1).clamp(min=_FAINT).log()
+    return torch.stack([own.log(), ahead.clamp(max=TWICE)], -1)
 
 
 def noisy_or_logit(

@@ -107,13 +107,12 @@ def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
     """
     made = bundle.config
     config.check_windows(made.name, made.window_s)
-    # What the weights do not tell: how a net composes its objects, and where their numbers begin anew; where
-    # Mask R-CNN looks, and how many things it keeps.
+    # What the weights do not tell: how a net names, weighs and composes its objects, and where their numbers begin
+    # anew; where Mask R-CNN looks, and how many things it keeps.
     composed: dict[str, JsonValue] = {}
     if made.instance_aware is not None:
         composed = {
-            "composition": made.instance_aware.composition,
-            "temperature": made.instance_aware.temperature,
+            "net": made.instance_aware.model_dump(mode="json"),
             "calibration": None if made.calibration is None else made.calibration.model_dump(mode="json"),
             "unit_s": config.unit_length_s,
         }

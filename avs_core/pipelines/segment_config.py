@@ -14,6 +14,9 @@ from avs_core.pipelines.plan import WINDOW_S
 Side = Annotated[int, Field(ge=1, le=16_384)]
 """Pixels."""
 
+DEFAULT_MODEL = "instances-light"
+"""The built-in bundle that is used where none is named."""
+
 
 class LookConfig(BaseModel):
     """How videos are looked at: all that decides their rows beside the model, wherever the rows go."""
@@ -67,7 +70,7 @@ class PlaceConfig(BaseModel):
     """What the rows come from and where they go."""
 
     archive: str = Field(description="Where the mask archive is, or will be: a folder or s3://bucket/prefix.")
-    model: str = Field("tpavi-light", description="A built-in bundle's name, a bundle folder, or models:/name@alias.")
+    model: str = Field(DEFAULT_MODEL, description="A built-in bundle's name, a bundle folder, or models:/name@alias.")
 
 
 class SegmentConfig(LookConfig, PlaceConfig):  # fields of the last base come first, also in --help

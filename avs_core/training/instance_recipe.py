@@ -257,9 +257,10 @@ def _how(recipe: InstanceRecipe, materials: Materials) -> str:
             f"{correlation} steps of {recipe.heard_feed.clips} clips × {recipe.heard_feed.seconds} frames"
         )
     objective = recipe.sight_objective
+    ear = materials.audio or (f"{YAMNET_PACKAGE}, frozen" if recipe.audio_encoder == "yamnet" else "random")
     return f"""{origin}
 First what is seen ({objective.known} objects are known, silent ones: {objective.silent}), behind the frozen backbone:
 {stages}.
-Audio encoder at the start: {materials.audio or "random"}. Seed {materials.seed}.
+Audio encoder at the start: {ear}. Seed {materials.seed}.
 
     avs train {recipe.name}{flag} --out DIR"""

@@ -22,7 +22,7 @@ def scene(overlapping: bool = False) -> tuple[Proposals, torch.Tensor]:
 
 
 def by_hand(found: Proposals, heard: torch.Tensor, i: int) -> tuple[float, float]:
-    """log a_i and log(a_i / a_j), one number after the other."""
+    """log a_i and min(log(a_i / a_j), log 2), one number after the other."""
     p, scores = found.probabilities[0, 0].tolist(), torch.sigmoid(heard)[0, 0].tolist()
     masks = [mask > 0 for mask in found.masks[0, 0]]
     own = [sum(a * b for a, b in zip(row, scores, strict=True)) / sum(row) for row in p]
@@ -31,7 +31,7 @@ def by_hand(found: Proposals, heard: torch.Tensor, i: int) -> tuple[float, float
         both, either = int((masks[i] & masks[j]).sum()), int((masks[i] | masks[j]).sum())
         if both / either < APART:
             best = max(best, sum(row) * own[j])
-    return math.log(own[i]), math.log(own[i] / best)
+    return math.log(own[i]), min(math.log(own[i] / best), math.log(2))
 
 
 @pytest.mark.parametrize("overlapping", [False, True])
@@ -53,9 +53,17 @@ def test_the_sounding_score_is_the_weight_of_what_is_something() -> None:
 def test_a_better_explanation_at_hand_makes_an_object_less_likely() -> None:
     found, heard = scene()
     alone = Proposals(found.classes[:, :, 1:], found.masks[:, :, 1:])
-    beside = correlate(found, heard, "instances", WEIGHING)[1][0, 0, 1]
-    without = correlate(alone, heard, "instances", WEIGHING)[1][0, 0, 0]
-    assert float(beside) < 0.7 * float(without)
+    strict = Weighing(own=0.7, rival=1.5, shift=0.9)
+    beside = correlate(found, heard, "instances", strict)[1][0, 0, 1]
+    without = correlate(alone, heard, "instances", strict)[1][0, 0, 0]
+    assert float(beside) < 0.6 * float(without)
+
+
+def test_what_stands_alone_is_not_lit_in_silence() -> None:
+    found, _ = scene()
+    alone = Proposals(found.classes[:, :, :1], found.masks[:, :, :1])
+    _, sounding = correlate(alone, torch.full((1, 1, 2), -8.0), "instances", Weighing(own=0.5, rival=1.2, shift=0.5))
+    assert float(sounding) < 0.1
 
 
 def test_a_second_look_at_the_same_thing_is_no_rival() -> None:

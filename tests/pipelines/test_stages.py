@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from avs_core.clip import VideoRef
 from avs_core.errors import AccessDenied, NotApplied, OutcomeUnknown, StorageError
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.models.bundle import load_bundle
+from avs_core.models.correlation import Weighing
 from avs_core.pipelines import stages, wire
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.model_stage import SegmentUnit
@@ -100,6 +102,15 @@ def test_only_where_objects_are_numbered_does_the_length_of_a_unit_name_the_run(
             run_key(run_record(SegmentConfig(archive="a", model=name, unit_s=unit_s), bundle)) for unit_s in (5, 60)
         }
         assert len(keys) == 1 + differ
+
+
+@pytest.mark.parametrize("change", [{"temperature": 2.0}, {"weighing": Weighing(own=0.3, rival=1.0, shift=0.5)}])
+def test_how_objects_are_named_and_weighed_names_the_run(tmp_path: Path, change: dict[str, Any]) -> None:
+    config, bundle = SegmentConfig(archive="a"), load_bundle(tiny_instances(tmp_path / "tiny"))
+    assert bundle.config.instance_aware is not None
+    changed = bundle.config.instance_aware.model_copy(update=change)
+    other = replace(bundle, config=bundle.config.model_copy(update={"instance_aware": changed}))
+    assert run_key(run_record(config, bundle)) != run_key(run_record(config, other))
 
 
 def test_what_a_detector_keeps_names_the_run_though_no_weight_tells() -> None:

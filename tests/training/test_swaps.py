@@ -57,14 +57,19 @@ def test_the_other_sound_lights_its_own_thing_and_nothing_of_the_first(tiny_sour
     assert seen > 2
 
 
-@pytest.mark.parametrize(("hushed", "foreign"), [(1.0, 0.0), (0.0, 1.0)])
-def test_silence_and_foreign_sounds_light_nothing(tiny_sources: Sources, hushed: float, foreign: float) -> None:
-    config = replace(SWAPPED, hushed=hushed, foreign=foreign)
+@pytest.mark.parametrize(("hushed", "noisy", "foreign"), [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
+def test_silence_noise_and_foreign_sounds_light_nothing(
+    tiny_sources: Sources, hushed: float, noisy: float, foreign: float
+) -> None:
+    config = replace(SWAPPED, hushed=hushed, noisy=noisy, foreign=foreign)
     _, other = halves(SwapBatches(tiny_sources, "train", config, 9)[1])
     assert not other.masks.any()
     assert other.heard is not None
-    if hushed:
+    if not foreign:
         assert not other.heard.any()
+    if noisy:
+        faint = SwapBatches(tiny_sources, "train", replace(SWAPPED, hushed=1.0), 9)[1]
+        assert other.log_mel.mean() > halves(faint)[1].log_mel.mean()
 
 
 def test_a_batch_depends_on_its_number_alone_and_is_shared_clip_by_clip(tiny_sources: Sources) -> None:
