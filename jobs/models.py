@@ -59,7 +59,7 @@ def import_checkpoint(
     out
         Folder of the new bundle.
     """
-    from avs_core.models.bundle import import_bundle
+    from avs_core.models.published import import_bundle
 
     sha256 = import_bundle(out, checkpoint, vggish, backbone, setting)
     # 71 classes are no answer to "does it sound": the main job takes binary models.

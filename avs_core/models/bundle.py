@@ -1,21 +1,20 @@
-"""Model bundles: a folder with everything inference needs, and the import of the published checkpoints.
+"""Model bundles: a folder with everything inference needs.
 
     <bundle>/model.safetensors   weights of the net (`net.…`) and of the audio encoder (`audio.…`)
              config.json         a BundleConfig
              categories.json     a list of names; empty for a model that only says "this sounds"
              card.md             what it was trained on, what it measured, what it can't do
 
-No pickle is ever executed: bundles are safetensors, and published `.pth` files are read with `weights_only=True`.
+No pickle is ever executed: bundles are safetensors.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import safetensors.torch
 import torch
@@ -25,15 +24,15 @@ from torch import Tensor, nn
 
 from avs_core import storage
 from avs_core.audio import Alignment
-from avs_core.errors import BundleError, CheckpointMismatch, ConfigError, NotFound
+from avs_core.errors import BundleError, NotFound
 from avs_core.models import audio_cnn, vggish, yamnet
 from avs_core.models.audio_cnn import AudioCNN
-from avs_core.models.backbones import DEAD_WEIGHTS, BackboneName, published_backbone_key
 from avs_core.models.calibration import Calibration
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.models.two_stage import TwoStageConfig, TwoStageNet
 from avs_core.models.vggish import VGGish
+from avs_core.models.weights import complaint, fill, some
 from avs_core.models.yamnet import YAMNet
 
 AudioEncoderName = Literal["vggish", "audio_cnn", "yamnet"]
@@ -65,18 +64,6 @@ _EMBEDDINGS: dict[AudioEncoderName, int] = {
     "yamnet": yamnet.EMBEDDING,
 }
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
-
-# The coarsest fusion has nothing to skip from, yet the published checkpoints carry weights for it.
-_DEAD_SKIP = r"path4\.resConfUnit1\."
-_PUBLISHED_NAMES = (
-    (r"neck\.(?P<level>\d)\.branches", "conv{level}.conv2d_list"),
-    (r"decoder\.(?P<level>\d)\.rcu(?P<part>\d)", "path{level}.resConfUnit{part}"),
-    (r"tpavi\.(?P<level>\d)\.align", "tpavi_b{level}.align_channel"),
-    (r"tpavi\.(?P<level>\d)\.norm", "tpavi_b{level}.norm_layer"),
-    (r"tpavi\.(?P<level>\d)\.W_z", "tpavi_b{level}.W_z.0"),
-    (r"tpavi\.(?P<level>\d)\.bn", "tpavi_b{level}.W_z.1"),
-    (r"tpavi\.(?P<level>\d)", "tpavi_b{level}"),
-)
 
 
 class BundleConfig(BaseModel):
@@ -213,149 +200,20 @@ def load_bundle(uri_or_name: str | Path) -> Bundle:
     with torch.device("meta"):
         net, encoder = build_net(config.net), build_audio_encoder(config.audio_encoder)
     parts = nn.ModuleDict({"net": net, "audio": encoder})
-    complaint = _complaint(parts.state_dict(), tensors)
-    if complaint:
-        raise BundleError(f"{root}/{WEIGHTS} does not fit {CONFIG}: {complaint}")
+    wrong = complaint(parts.state_dict(), tensors)
+    if wrong:
+        raise BundleError(f"{root}/{WEIGHTS} does not fit {CONFIG}: {wrong}")
     broken = sorted(key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all()))
     if broken:
-        raise BundleError(f"{root}/{WEIGHTS}: weights must be finite, these are not: {_some(broken)}; save it anew")
-    _fill(parts, tensors)
+        raise BundleError(f"{root}/{WEIGHTS}: weights must be finite, these are not: {some(broken)}; save it anew")
+    fill(parts, tensors)
     return Bundle(config, categories, net.eval(), encoder.eval(), hashlib.sha256(weights).hexdigest())
-
-
-def import_published(
-    state_dict: Mapping[str, Tensor], backbone: BackboneName = "pvt_v2_b5", setting: Setting = "ms3"
-) -> TPAVINet:
-    """A published state dict (S4, MS3 or AVSS; PVT-v2-b5 or ResNet-50) as a TPAVINet in eval mode.
-
-    Published weights that no forward pass reads (classifier heads, the ResNet's second branch, the skip unit of
-    the coarsest fusion) are left out. Raises CheckpointMismatch that names unknown, missing or misshapen weights.
-    """
-    if backbone not in DEAD_WEIGHTS:
-        raise ConfigError(f"no checkpoint was published for {backbone}; choose one of {sorted(DEAD_WEIGHTS)}")
-    semantic = setting == "avss"
-    with torch.device("meta"):
-        net = TPAVINet(TPAVIConfig(backbone=backbone, audio_bias=not semantic, classes=AVSS_CLASSES if semantic else 1))
-    # DataParallel checkpoints carry a prefix on every key.
-    bare = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
-    dead = re.compile(f"{DEAD_WEIGHTS[backbone]}|{_DEAD_SKIP}")
-    alive = {name: tensor for name, tensor in bare.items() if not dead.match(name)}
-    published = {_published_name(key, backbone): key for key in net.state_dict()}
-    complaint = _complaint({name: net.state_dict()[key] for name, key in published.items()}, alive, squeeze=True)
-    if complaint:
-        raise CheckpointMismatch(f"not a published {backbone} checkpoint for {setting}: {complaint}")
-    _fill(net, {published[name]: tensor for name, tensor in alive.items()})
-    return net.eval()
-
-
-def load_published(path: Path, backbone: BackboneName = "pvt_v2_b5", setting: Setting = "ms3") -> TPAVINet:
-    """`import_published` of a `.pth` file. Nothing in the file is executed."""
-    return import_published(_read_checkpoint(path), backbone, setting)
-
-
-def import_bundle(
-    folder: Path,
-    checkpoint: Path,
-    vggish: Path,
-    backbone: BackboneName = "pvt_v2_b5",
-    setting: Setting = "ms3",
-) -> str:
-    """Write a published checkpoint and the VGGish weights it was trained with as a bundle; returns the weights' sha256.
-
-    Raises CheckpointMismatch when a file is not the one it is said to be.
-    """
-    net = load_published(checkpoint, backbone, setting)
-    weights = _read_checkpoint(vggish)
-    with torch.device("meta"):
-        encoder = VGGish()
-    complaint = _complaint(encoder.state_dict(), weights)
-    if complaint:
-        raise CheckpointMismatch(f"{vggish} is not VGGish: {complaint}")
-    _fill(encoder, weights)
-    name = f"tpavi-{backbone}-{setting}"
-    trained_on = f"AVSBench {setting.upper()}, by the authors of arXiv 2207.05042"
-    config = BundleConfig(
-        name=name, tpavi=net.config, audio_encoder="vggish", alignment="official", trained_on=trained_on
-    )
-    card = (
-        f"# {name}\n\nThe published TPAVI checkpoint `{checkpoint.name}`, trained on {trained_on}, "
-        f"with the VGGish weights `{vggish.name}`. Imported as it is; see the paper for its figures.\n"
-    )
-    return save_bundle(folder, config, net, encoder, card)
 
 
 def read_card(uri_or_name: str | Path) -> tuple[str, BundleConfig]:
     """The card (Markdown) and the settings of a bundle, without its weights."""
     root = _locate(str(uri_or_name))
     return _read(root, CARD).decode(), _parse_config(root, _read(root, CONFIG))
-
-
-def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    """The state dict of a `.pth` file."""
-    try:
-        state_dict = torch.load(path, map_location="cpu", weights_only=True)
-    # A file that is no checkpoint at all trips PyTorch's restricted unpickler over a byte it doesn't know.
-    except (OSError, RuntimeError, EOFError, UnpicklingError, LookupError, ValueError) as fault:
-        raise CheckpointMismatch(f"{path} is not a readable PyTorch checkpoint: {fault}") from fault
-    if not isinstance(state_dict, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
-        raise CheckpointMismatch(f"{path} holds no state dict of tensors; published files are bare state dicts")
-    return state_dict
-
-
-def _published_name(key: str, backbone: BackboneName) -> str:
-    """What the published code calls our weight `key`."""
-    if key.startswith("backbone.body."):
-        return published_backbone_key(backbone, key.removeprefix("backbone.body."))
-    for pattern, template in _PUBLISHED_NAMES:
-        found = re.match(pattern, key)
-        if found:
-            # The published code counts the levels from 1.
-            level = int(found["level"]) + 1
-            return template.format(level=level, part=found.groupdict().get("part")) + key[found.end() :]
-    return key.replace("head.", "output_conv.")
-
-
-def _complaint(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], squeeze: bool = False) -> str:
-    """Which weights are missing, unknown or misshapen, by name; "" when all fits.
-
-    Batch-norm step counters may be missing. `squeeze` lets 1×1×1 convolutions stand for linear maps.
-    """
-    missing = [k for k in expected if k not in found and not k.endswith("num_batches_tracked")]
-    unknown = [k for k in found if k not in expected]
-    misshapen = [
-        f"{k} {tuple(found[k].shape)} instead of {tuple(expected[k].shape)}"
-        for k in expected
-        if k in found and _shape(found[k], squeeze) != _shape(expected[k], squeeze)
-    ]
-    parts = (("missing", missing), ("unknown", unknown), ("misshapen", misshapen))
-    return "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in parts if names)
-
-
-def _shape(tensor: Tensor, squeeze: bool) -> tuple[int, ...]:
-    """The shape, without the trailing 1×1×1 of a pointwise 3-D convolution if `squeeze`."""
-    shape = tuple(tensor.shape)
-    return shape[:2] if squeeze and len(shape) == 5 and shape[2:] == (1, 1, 1) else shape
-
-
-def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give checked weights to a module built on the meta device, where nothing was drawn only to be thrown away."""
-    own = module.state_dict()
-    filled = {k: v.to(own[k].dtype, copy=True).reshape(own[k].shape) for k, v in tensors.items()}
-    counters = {k: torch.zeros_like(v, device="cpu") for k, v in own.items() if k not in filled}
-    module.load_state_dict(filled | counters, assign=True)
-    # What a state dict leaves out, such as the places in Swin's windows, timm computes anew.
-    for owner in module.modules():
-        unsaved = [name for name, buffer in owner.named_buffers(recurse=False) if buffer.is_meta]
-        for name in unsaved:
-            setattr(owner, name, torch.empty_like(owner.get_buffer(name), device="cpu"))
-        if unsaved:
-            cast(Any, owner).init_non_persistent_buffers()
-
-
-def _some(names: Sequence[str], limit: int = 8) -> str:
-    """The first few names and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _locate(uri_or_name: str) -> str:

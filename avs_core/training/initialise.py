@@ -24,8 +24,9 @@ from torchvision.models.detection import MaskRCNN
 
 from avs_core import storage
 from avs_core.errors import CheckpointMismatch
-from avs_core.models.bundle import load_bundle, load_published
+from avs_core.models.bundle import load_bundle
 from avs_core.models.known_names import KnownNames
+from avs_core.models.published import load_published
 from avs_core.models.tpavi import TPAVI, TPAVINet
 from avs_core.models.vggish import VGGish
 from avs_core.models.yamnet import YAMNet

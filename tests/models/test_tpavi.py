@@ -12,7 +12,7 @@ from torch import nn
 
 from avs_core.errors import ConfigError
 from avs_core.models.backbones import BackboneName
-from avs_core.models.bundle import import_published
+from avs_core.models.published import import_published
 from avs_core.models.tpavi import TPAVI, TPAVIConfig, TPAVINet
 from benchmarks.published_tpavi import PublishedTPAVI, as_published
 

@@ -27,7 +27,7 @@ from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.plan import unprobed
 from avs_core.pipelines.pyfunc import OUTPUTS, _load_pyfunc, python_function
 from avs_core.pipelines.segment import run_record
-from avs_core.pipelines.segment_config import LookConfig, SegmentConfig
+from avs_core.pipelines.segment_config import DEFAULT_MODEL, LookConfig, SegmentConfig
 from avs_core.pipelines.stages import OK, CommitUnit, DecodeUnit, ProbeVideo, new_row
 from avs_core.tracking import register_bundle
 from tests.tiny_bundle import tiny_instances
@@ -182,7 +182,7 @@ def test_a_registered_bundle_gives_the_rows_of_the_main_job(demo_clips: list[Pat
 def asked_in_a_clean_process(clips: list[Path], folder: Path) -> list[dict[str, Any]]:
     """Register the built-in bundle; a new interpreter elsewhere, which knows of the store alone, loads and asks it."""
     store, package = folder / "a store", Path(avs_core.__file__)
-    register_bundle(BUILTIN / "tpavi-light", python_function(), "sounding", "best", default_store=store)
+    register_bundle(BUILTIN / DEFAULT_MODEL, python_function(), "sounding", "best", default_store=store)
     clean = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
