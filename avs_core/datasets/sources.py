@@ -109,7 +109,7 @@ def fetch_packages(cache_dir: Path | None = None) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     for package in LICENCES:
         if package != "cutouts" and not (root / package).is_dir():
-            _fetch_package(package, root)
+            _fetch_package(package, root / package)
     return root
 
 
@@ -130,10 +130,27 @@ def fetch_wheel(requirement: str, cache_dir: Path | None = None) -> Path:
     return folder
 
 
-def _fetch_package(package: str, root: Path) -> None:
-    with _staged(root / package) as staging:
-        _run(["apt-get", "download", package], cwd=staging, remedy="try `apt-get update` first")
+def fetch_package(requirement: str, sha256: str, cache_dir: Path | None = None) -> Path:
+    """Unpack the distribution package `NAME=VERSION` if that is not done yet; returns its folder.
+
+    For files that it carries: nothing is installed. Raises InputError if `apt-get` or `dpkg` is missing or fails, or
+    if the package is another one than `sha256` says.
+    """
+    root = cache_dir or default_cache()
+    folder = root / requirement.replace("=", "-")
+    if not folder.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        _fetch_package(requirement, folder, sha256)
+    return folder
+
+
+def _fetch_package(requirement: str, folder: Path, sha256: str | None = None) -> None:
+    with _staged(folder) as staging:
+        _run(["apt-get", "download", requirement], cwd=staging, remedy="try `apt-get update` first")
         (archive,) = staging.glob("*.deb")
+        found = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if sha256 not in (None, found):
+            raise InputError(f"{requirement} must have the SHA-256 {sha256}, got {found}: it is another package")
         _run(["dpkg", "-x", str(archive), str(staging / "files")], cwd=staging, remedy="try it again")
 
 

@@ -15,6 +15,7 @@ from avs_core.datasets.sources import (
     Sources,
     decode_sound,
     default_cache,
+    fetch_package,
     fetch_packages,
     source_key,
     split_by_source,
@@ -206,6 +207,21 @@ def test_fetching_needs_apt_only_for_what_is_missing(monkeypatch: pytest.MonkeyP
     for package in LICENCES:
         (tmp_path / package).mkdir()
     assert fetch_packages(tmp_path) == tmp_path
+
+
+def test_a_package_that_is_another_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stand-in for `apt-get`, found first: what it leaves is no package, and `dpkg` never sees it."""
+    script = tmp_path / "bin" / "apt-get"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho other > thing_1_all.deb\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:/usr/bin:/bin")
+    cache = tmp_path / "cache"
+    with pytest.raises(InputError, match=r"thing=1 must have the SHA-256 00, got [0-9a-f]{64}"):
+        fetch_package("thing=1", "00", cache)
+    assert not list(cache.iterdir()), "a refused package leaves nothing behind"
+    (cache / "thing-1").mkdir()
+    assert fetch_package("thing=1", "00", cache) == cache / "thing-1"
 
 
 @pytest.mark.slow
