@@ -2,6 +2,7 @@
 
 schema   what a row is, and what a run is named after
 commit   writing: data first, then one conditional commit; dead letters
+staging  the units of a cut video wait for each other, then get the numbers of their objects (numbering, association)
 ledger   what is done, from a listing
 read     what the commits list, as pyarrow data sets
 verify   every commit against its files
@@ -10,5 +11,6 @@ verify   every commit against its files
           frames/run=<run_key>/shard=<2 hex>/<unit_id>.parquet    what was looked at
           _commits/run=<run_key>/<unit_id>.json                   a unit exists once this does
           _dead/run=<run_key>/<unit_id>.json                      why a unit can't
+          _staged/run=<run_key>/<video key>/                      units that wait for the others of their video
           _runs/<run_key>.json                                    how a run was made
 """

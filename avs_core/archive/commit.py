@@ -1,10 +1,13 @@
 """Writing an archive: data first, under names that depend on the unit alone; then one conditional commit.
 
+A unit that is staged is written in the same way, into a folder that no reader looks into: see `staging`.
+
 A unit exists once its commit does. A writer that dies in between leaves files that no commit lists; the next one
 writes the same bytes to the same names. Nothing that is written holds a clock, a host or a random number.
 """
 
 import hashlib
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -18,12 +21,14 @@ from avs_core.archive.layout import (
     dead_folder,
     parse,
     run_path,
+    staged_folder,
     table_path,
     unit_path,
 )
 from avs_core.archive.schema import (
     FRAME_SCHEMA,
     ROW_SCHEMA,
+    SIGHTING_SCHEMA,
     RunRecord,
     canonical_json,
     run_key,
@@ -33,6 +38,16 @@ from avs_core.clip import Unit
 from avs_core.errors import AlreadyExists, CommitConflict, ConfigError, NotFound, OutcomeUnknown
 
 SHORT_HASH = 8
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a unit's record and its two tables go, relative to the archive; the schema of what was found."""
+
+    record: str
+    data: str
+    frames: str
+    schema: pa.Schema
 
 
 class ArchiveWriter:
@@ -54,9 +69,34 @@ class ArchiveWriter:
 
         Raises `CommitConflict` when the unit is committed with other content, and `StorageError`.
         """
-        data = self._parquet(unit, instances, ROW_SCHEMA)
-        looked_at = self._parquet(unit, frames, FRAME_SCHEMA)
-        uri = storage.join(self.uri, unit_path(commits_folder(self.run_key), unit.unit_id))
+        place = _Place(
+            record=unit_path(commits_folder(self.run_key), unit.unit_id),
+            data=table_path("data", self.run_key, unit),
+            frames=table_path("frames", self.run_key, unit),
+            schema=ROW_SCHEMA,
+        )
+        return self._record(unit, instances, frames, flags, place)
+
+    def stage_unit(self, unit: Unit, sightings: pa.Table, frames: pa.Table, flags: tuple[str, ...] = ()) -> CommitInfo:
+        """Put what a unit saw (`SIGHTING_SCHEMA`, `FRAME_SCHEMA`) where the video's other units find it.
+
+        Raises as `commit_unit` does.
+        """
+        folder = staged_folder(self.run_key, unit.video.video_key)
+        place = _Place(
+            record=unit_path(folder, unit.unit_id),
+            data=f"{folder}/{unit.unit_id}.data.parquet",
+            frames=f"{folder}/{unit.unit_id}.frames.parquet",
+            schema=SIGHTING_SCHEMA,
+        )
+        return self._record(unit, sightings, frames, flags, place)
+
+    def _record(
+        self, unit: Unit, found: pa.Table, frames: pa.Table, flags: tuple[str, ...], place: _Place
+    ) -> CommitInfo:
+        """The tables, then the record that lists them."""
+        data, looked_at = self._parquet(unit, found, place.schema), self._parquet(unit, frames, FRAME_SCHEMA)
+        uri = storage.join(self.uri, place.record)
         earlier = _read_if_there(uri)
         if earlier is not None:
             return _same_content(parse(CommitInfo, earlier, uri), data, looked_at, uri)
@@ -67,8 +107,8 @@ class ArchiveWriter:
             stop_s=unit.stop_s,
             index=unit.index,
             of=unit.of,
-            data=self._put_table("data", unit, data, instances.num_rows),
-            frames=self._put_table("frames", unit, looked_at, frames.num_rows),
+            data=self._put_table(place.data, data, found.num_rows),
+            frames=self._put_table(place.frames, looked_at, frames.num_rows),
             flags=flags,
         )
         if _settle(uri, canonical_json(commit.model_dump(mode="json"))):
@@ -113,12 +153,12 @@ class ArchiveWriter:
         }
         return to_parquet(table, metadata)
 
-    def _put_table(self, kind: str, unit: Unit, content: bytes, rows: int) -> FileRecord:
-        """Under the unit's name; if that holds other bytes (a writer that has not committed, or died), beside it.
+    def _put_table(self, path: str, content: bytes, rows: int) -> FileRecord:
+        """Under that name; if it holds other bytes (of a writer that has not committed, or died), beside it.
 
         Replacing them could pull the file from under the other's commit.
         """
-        path, sha256 = table_path(kind, self.run_key, unit), _sha256(content)
+        sha256 = _sha256(content)
         if not _settle(storage.join(self.uri, path), content):
             path = f"{path.removesuffix('.parquet')}-{sha256[:SHORT_HASH]}.parquet"
             if not _settle(storage.join(self.uri, path), content):

@@ -12,6 +12,7 @@ from avs_core.errors import CorruptArchive
 RUNS = "_runs"
 COMMITS = "_commits"
 DEAD = "_dead"
+STAGED = "_staged"
 SUFFIX = ".json"
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -107,14 +108,24 @@ def dead_folder(run_key: str) -> str:
     return f"{DEAD}/run={run_key}"
 
 
+def staging(run_key: str) -> str:
+    """Where units of cut videos wait for each other, a folder a video."""
+    return f"{STAGED}/run={run_key}"
+
+
+def staged_folder(run_key: str, video_key: str) -> str:
+    """Where those of one video wait."""
+    return f"{staging(run_key)}/{video_key}"
+
+
 def unit_path(folder: str, unit_id: str) -> str:
     """The commit or dead letter of a unit."""
     return f"{folder}/{unit_id}{SUFFIX}"
 
 
-def unit_ids(archive: str, folder: str) -> frozenset[str]:
-    """The units that have a record in the folder, from one listing."""
-    names = (found.uri.rpartition("/")[2] for found in storage.list_files(storage.join(archive, folder), False))
+def unit_ids(archive: str, folder: str, recursive: bool = False) -> frozenset[str]:
+    """The units that have a record in the folder (or in folders below it), from one listing."""
+    names = (found.uri.rpartition("/")[2] for found in storage.list_files(storage.join(archive, folder), recursive))
     return frozenset(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
 
 

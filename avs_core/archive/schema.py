@@ -1,7 +1,8 @@
 """What the archive's tables look like, how they become Parquet, and what names a run.
 
-Version 1. A row is one instance in one frame; a frame that was looked at and holds none is a row of the frames table
-alone. What is constant for a file (run, unit, schema version) is in the file's metadata, not in rows.
+Version 2 (1 had 16 bits for the number of an object). A row is one instance in one frame; a frame that was looked at
+and holds none is a row of the frames table alone. What is constant for a file (run, unit, schema version) is in the
+file's metadata, not in rows.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from avs_core.clip import Instance, VideoRef
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ROW_GROUP = 20_000
 """Rows of a row group: about 4 MB of masks, so that a reader can skip to one video or object."""
 
@@ -26,7 +27,7 @@ ROW_SCHEMA = pa.schema(
         pa.field("video_uri", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("frame_index", pa.int32(), nullable=False),  # presentation order in the source; -1: unknown
         pa.field("frame_time_us", pa.int64(), nullable=False),  # from the PTS, zero at the first frame
-        pa.field("object_id", pa.int16(), nullable=False),  # 0: the union, everything that sounds
+        pa.field("object_id", pa.int32(), nullable=False),  # of its video; 0: the union, everything that sounds
         pa.field("category", pa.string()),
         pa.field("category_score", pa.float32()),
         pa.field("audio_score", pa.float32()),  # of that category
@@ -45,6 +46,10 @@ ROW_SCHEMA = pa.schema(
 """Under data/: sorted by object, then frame.
 
 Each file has its own dictionary of `video_uri`: `table.unify_dictionaries()` before a group-by in pyarrow."""
+
+SIGHTING_SCHEMA = ROW_SCHEMA.append(pa.field("look", pa.int32(), nullable=False))
+"""What a unit saw, before its objects have the numbers of the whole video: `object_id` counts the objects of a frame,
+and `look` the frames of the unit in the order in which they were looked at. Sorted by these two, `look` first."""
 
 FRAME_SCHEMA = pa.schema(
     [
@@ -138,14 +143,32 @@ def frame_table(video: VideoRef, frames: Iterable[FrameRow]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=FRAME_SCHEMA)
 
 
+def sighting_table(video: VideoRef, frames: Iterable[FrameRow]) -> pa.Table:
+    """The instances in the frames of one unit as a table of `SIGHTING_SCHEMA`."""
+    looks = sorted(frames, key=lambda frame: (frame.second, frame.phase))
+    rows = [
+        {**_row(video, frame, instance), "look": look}
+        for look, frame in enumerate(looks)
+        for instance in sorted(frame.visible, key=lambda instance: instance.object_id)
+    ]
+    return pa.Table.from_pylist(rows, schema=SIGHTING_SCHEMA)
+
+
 def instance_table(video: VideoRef, frames: Iterable[FrameRow]) -> pa.Table:
-    """The instances in the frames of one video as a table of `ROW_SCHEMA`, sorted by object and frame.
+    """The instances in the frames of one video, which have their numbers, as a table of `ROW_SCHEMA`.
 
     A frame that stands for two seconds (a slow video, or its end) gives a row for each, in their order.
     """
-    found = [(frame, instance) for frame in frames for instance in frame.visible]
-    found.sort(key=lambda pair: (pair[1].object_id, pair[0].frame_time_us, pair[0].second, pair[0].phase))
-    return pa.Table.from_pylist([_row(video, frame, instance) for frame, instance in found], schema=ROW_SCHEMA)
+    sightings = sighting_table(video, frames)
+    return with_numbers(sightings, sightings["object_id"].to_pylist())
+
+
+def with_numbers(sightings: pa.Table, numbers: Sequence[int]) -> pa.Table:
+    """Rows of `ROW_SCHEMA` with these numbers as their `object_id`, sorted by object, then frame."""
+    place = ROW_SCHEMA.get_field_index("object_id")
+    numbered = sightings.set_column(place, ROW_SCHEMA.field(place), pa.array(numbers, ROW_SCHEMA.field(place).type))
+    order = [("object_id", "ascending"), ("frame_time_us", "ascending"), ("look", "ascending")]
+    return numbered.sort_by(order).drop_columns("look")
 
 
 def _row(video: VideoRef, frame: FrameRow, instance: Instance) -> dict[str, Any]:

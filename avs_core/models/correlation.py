@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from avs_core.models.association import ious
+from avs_core.models.overlap import ious
 
 Composition = Literal["instances", "categories", "all"]
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from avs_core.audio import window_examples
 from avs_core.clip import Clip
 from avs_core.errors import ConfigError, NonFiniteOutput
-from avs_core.models.association import Associator, ious
 from avs_core.models.bundle import Bundle
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareOutput
+from avs_core.models.overlap import ious
 from avs_core.models.tpavi import TPAVIConfig, TPAVIOutput
 from avs_core.models.two_stage import TwoStageOutput
 
@@ -34,8 +34,10 @@ Output = TPAVIOutput | InstanceAwareOutput | TwoStageOutput
 
 @dataclass(frozen=True)
 class ObjectMask:
-    """One object in one frame; `object_id` 0 is everything that sounds. All scores are in [0, 1].
+    """One object in one frame. All scores are in [0, 1].
 
+    object_id       0 is everything that sounds; objects count from 1 in each frame, the surest first, and get the
+                    numbers that they keep through the video from avs_core.archive.numbering
     score           of object 0 how sure its pixels are; of others how surely they sound, calibrated if the bundle is
     sounding        whether the object would be lit in object 0
     category_score  of the category; audio_score  how surely that category is heard. None for object 0
@@ -103,23 +105,18 @@ class WindowSegmenter(ABC):
         S, R, h, w, _ = clip.frames.shape
         if (h, w) != (self._config.size, self._config.size):
             raise ConfigError(f"{self._config.name} sees {self._config.size}×{self._config.size} frames, got {h}×{w}")
-        size, offsets = target_size or (clip.height, clip.width), phase_offsets(R)
-        self._begin()
+        size = target_size or (clip.height, clip.width)
         for first, stop in windows(start_s, start_s + S, self._config.window_s):
             passes = [self._pass(clip, start_s, first, stop, phase) for phase in range(R)]
             for second in range(first, stop):
                 for phase, answer in enumerate(passes):
                     with torch.inference_mode():
-                        found = self._masks(answer, second - first, second + offsets[phase], size)
-                    yield FramePrediction(second, phase, tuple(found))
+                        found = tuple(self._masks(answer, second - first, size))
+                    yield FramePrediction(second, phase, found)
 
     @abstractmethod
-    def _begin(self) -> None:
-        """Forget the clip before."""
-
-    @abstractmethod
-    def _masks(self, answer: Output, place: int, time_s: float, size: tuple[int, int]) -> Iterator[ObjectMask]:
-        """The objects of frame `place` of a window, at `size`; `time_s` on the video clock."""
+    def _masks(self, answer: Output, place: int, size: tuple[int, int]) -> Iterator[ObjectMask]:
+        """The objects of frame `place` of a window, at `size`."""
 
     def _pass(self, clip: Clip, start_s: int, first: int, stop: int, phase: int) -> Output:
         """One forward pass: the seconds [first, stop) at one phase, with the sound that belongs to that phase."""
@@ -165,18 +162,14 @@ class UnionSegmenter(WindowSegmenter):
             raise ConfigError(f"{name} has {net.classes} classes; object 0 needs one logit")
         super().__init__(bundle, device, threshold)
 
-    def _begin(self) -> None:
-        """A window is all that is known."""
-
-    def _masks(self, answer: Output, place: int, time_s: float, size: tuple[int, int]) -> Iterator[ObjectMask]:
+    def _masks(self, answer: Output, place: int, size: tuple[int, int]) -> Iterator[ObjectMask]:
         return self._union(answer.logits[0, place], size)
 
 
 class InstanceSegmenter(WindowSegmenter):
     """An instance-aware bundle at work: object 0, and each object that is seen, sounding or silent.
 
-    An object is a query that is more likely something than nothing and not a second look at a stronger one. It keeps
-    its number through the clip, see `association`.
+    An object is a query that is more likely something than nothing and not a second look at a stronger one.
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto", threshold: float | None = None) -> None:
@@ -185,20 +178,14 @@ class InstanceSegmenter(WindowSegmenter):
             raise ConfigError(f"instances need an instance-aware net, {bundle.config.name} is {bundle.config.arch}")
         super().__init__(bundle, device, threshold)
         self._categories = bundle.categories
-        self._associate = Associator()
 
-    def _begin(self) -> None:
-        self._associate = Associator()
-
-    def _masks(self, answer: Output, place: int, time_s: float, size: tuple[int, int]) -> Iterator[ObjectMask]:
+    def _masks(self, answer: Output, place: int, size: tuple[int, int]) -> Iterator[ObjectMask]:
         assert isinstance(answer, InstanceAwareOutput), "the config says so"
         yield from self._union(answer.logits[0, place], size)
         found = answer.sight.proposals
         p, masks = found.probabilities[0, place], found.masks[0, place]
-        kept = objects(p, masks)
-        numbers = self._associate(time_s, masks[kept] > 0, p[kept])
         heard = torch.sigmoid(answer.heard[0, place])
-        for number, i in sorted(zip(numbers, kept.tolist(), strict=True)):
+        for number, i in enumerate(objects(p, masks).tolist(), 1):
             mask = enlarged(masks[i][None], size)[0] > 0
             if bool(mask.any()):
                 kind, raw = int(p[i].argmax()), answer.sounding[0, place, i]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import torch
 
 from avs_core import masks
-from avs_core.archive.schema import FrameRow, frame_table, instance_table
+from avs_core.archive.schema import FrameRow, frame_table, sighting_table
 from avs_core.clip import Clip, Instance, Unit
 from avs_core.errors import MediaError
 from avs_core.models.bundle import load_bundle
@@ -17,7 +17,7 @@ from avs_core.tracking import resolve_model
 
 
 class SegmentUnit:
-    """Clip → instance rows and frame rows. Masks leave this stage as RLE, never as pixels.
+    """Clip → sightings and frame rows. Masks leave this stage as RLE, never as pixels.
 
     `made` is the config of its bundle.
     """
@@ -53,10 +53,10 @@ class SegmentUnit:
         }
 
     def tables(self, unit: Unit, clip: Clip) -> tuple[pa.Table, pa.Table]:
-        """The unit's instances (`ROW_SCHEMA`) and frames (`FRAME_SCHEMA`). Raises NonFiniteOutput."""
+        """What the unit saw (`SIGHTING_SCHEMA`) and its frames (`FRAME_SCHEMA`). Raises NonFiniteOutput."""
         size = self._mask_size or (clip.height, clip.width)
         frames = [_frame_row(clip, unit, found) for found in self._segmenter.segment(clip, unit.start_s, size)]
-        return instance_table(unit.video, frames), frame_table(unit.video, frames)
+        return sighting_table(unit.video, frames), frame_table(unit.video, frames)
 
 
 def _frame_row(clip: Clip, unit: Unit, found: FramePrediction) -> FrameRow:

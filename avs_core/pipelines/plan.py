@@ -60,5 +60,6 @@ def unprobed(video: VideoRef) -> Unit:
 
 
 def missing_units(units: Iterable[Unit], ledger: Ledger) -> list[Unit]:
-    """Those of the units that are neither committed nor dead."""
-    return [unit for unit in units if unit.unit_id not in ledger.committed and unit.unit_id not in ledger.dead]
+    """Those of the units that are neither committed nor staged nor dead."""
+    done = (ledger.committed, ledger.staged, ledger.dead)
+    return [unit for unit in units if not any(unit.unit_id in ids for ids in done)]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import torch
 
+from avs_core.archive.numbering import Numbering
 from avs_core.archive.schema import ROW_SCHEMA
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import ConfigError, InputError, MediaError, TooManyDeadLetters
@@ -89,17 +90,25 @@ class VideoFunction:
         config, limits = self._look.decode_config(self._segment.made.size), self._look.decode_limits()
         with self._turn, _summing_in_order(self._device), GuardedDecoder(config, limits) as decoder:
             cuts = _of_each([unprobed(ref) for ref in refs], lambda unit: self._cut(unit.video, decoder))
-            tables = _of_each([unit for units in cuts for unit in units], lambda unit: self._rows(unit, decoder))
-        return pa.concat_tables([OUTPUTS.empty_table(), *tables]).to_pandas()
+            units = [unit for of_video in cuts for unit in of_video]
+            sightings = _of_each(units, lambda unit: self._sightings(unit, decoder))
+        return pa.concat_tables([OUTPUTS.empty_table(), *_numbered(units, sightings)]).to_pandas()
 
     def _cut(self, video: VideoRef, decoder: GuardedDecoder) -> list[Unit]:
         """The units of which the main job would make rows, as it would cut them."""
         seconds = with_retries(lambda: decoder.probe(video.uri)).seconds
         return cut(video, seconds, self._look.unit_length_s)
 
-    def _rows(self, unit: Unit, decoder: GuardedDecoder) -> pa.Table:
-        instances, _ = self._segment.tables(unit, with_retries(lambda: decoder.decode(unit)))
-        return instances.cast(OUTPUTS)
+    def _sightings(self, unit: Unit, decoder: GuardedDecoder) -> pa.Table:
+        sightings, _ = self._segment.tables(unit, with_retries(lambda: decoder.decode(unit)))
+        return sightings
+
+
+def _numbered(units: Sequence[Unit], sightings: Sequence[pa.Table]) -> list[pa.Table]:
+    """The rows of each unit; those of a video come in order."""
+    numbering = {unit.video.uri: Numbering() for unit in units}
+    pairs = zip(units, sightings, strict=True)
+    return [numbering[unit.video.uri].number(table).cast(OUTPUTS) for unit, table in pairs]
 
 
 def _videos(table: Any) -> list[VideoRef]:

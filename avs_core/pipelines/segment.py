@@ -16,6 +16,7 @@ from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.ledger import Ledger, load_ledger
 from avs_core.archive.schema import RunRecord
+from avs_core.archive.staging import VideoWriter
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import TooManyDeadLetters
 from avs_core.models.bundle import Bundle
@@ -29,6 +30,7 @@ from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import (
     DEAD,
     OK,
+    WHOLE,
     CommitUnit,
     DecodeUnit,
     ProbeVideo,
@@ -80,6 +82,8 @@ class Totals:
         if row["status"] == OK:
             self.video_seconds += unit.stop_s - unit.start_s
             self.videos.add(unit.video.uri)
+        elif row["status"] == WHOLE:
+            self.videos.add(unit.video.uri)
         elif row["status"] == DEAD:
             self.dead[unit.video.uri] = row["error_class"]
         else:
@@ -107,14 +111,13 @@ def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
     """
     made = bundle.config
     config.check_windows(made.name, made.window_s)
-    # What the weights do not tell: how a net names, weighs and composes its objects, and where their numbers begin
-    # anew; where Mask R-CNN looks, and how many things it keeps.
+    # What the weights do not tell: how a net names, weighs and composes its objects; where Mask R-CNN looks, and how
+    # many things it keeps.
     composed: dict[str, JsonValue] = {}
     if made.instance_aware is not None:
         composed = {
             "net": made.instance_aware.model_dump(mode="json"),
             "calibration": None if made.calibration is None else made.calibration.model_dump(mode="json"),
-            "unit_s": config.unit_length_s,
         }
     if made.two_stage is not None:
         told = made.two_stage.detector.model_dump(mode="json", include={"anchors", "proposals", "objects"})
@@ -159,6 +162,7 @@ def segment(
     writer = ArchiveWriter(config.archive, record)
     writer.open_run()
     plan = make_plan(videos, ledger := load_ledger(config.archive, writer.run_key))
+    VideoWriter(writer).sweep(ledger)
     tracker.log_metrics({"input.videos": len(videos), "input.settled": plan.settled}, step=0)
     totals = Totals()
     if plan.pending:
@@ -186,9 +190,9 @@ def _probe(videos: Sequence[VideoRef], ledger: Ledger, config: SegmentConfig, re
     )
     rows: list[Row] = []
     for row in outcomes(probe):
-        units = row.pop("units")
+        units = list(map(wire.unit_from_text, row.pop("units").splitlines()))
         if row["status"] == OK:
-            rows.extend(map(new_row, missing_units(map(wire.unit_from_text, units.splitlines()), ledger)))
+            rows.extend(map(new_row, missing_units(units, ledger)) or [new_row(units[-1]) | {"status": WHOLE}])
         else:
             rows.append(row)
     return sorted(rows, key=lambda row: str(row["unit"]))

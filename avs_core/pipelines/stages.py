@@ -2,7 +2,8 @@
 
 A stage loads what it needs when it is built and maps a row when it is called. It is deterministic and may be
 repeated: what it writes goes under names that depend on the row alone. A row that is dead (the file is at fault)
-or failed (the store is, for now) passes through the later stages untouched; `commit` records the dead.
+or failed (the store is, for now) passes through the later stages untouched; `commit` records the dead. So does a row
+that is whole: all units of its video are there, and whoever brought the last one died before they were published.
 
     probe    {video}                   → {units} or a fault
     decode   {unit}                    → + clip
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import RunRecord
+from avs_core.archive.staging import VideoWriter
 from avs_core.clip import Unit
 from avs_core.errors import DecoderUnavailable, MediaError, NotApplied, OutcomeUnknown, StorageError
 from avs_core.media.config import DecodeConfig, DecodeLimits
@@ -28,7 +30,7 @@ from avs_core.pipelines.plan import cut
 Row = dict[str, Any]
 T = TypeVar("T")
 
-OK, DEAD, FAILED = "ok", "dead", "failed"
+OK, DEAD, FAILED, WHOLE = "ok", "dead", "failed", "whole"
 STORE_ATTEMPTS = 3
 STORE_BACKOFF_S = 1.0
 
@@ -134,10 +136,10 @@ class DecodeUnit:
 
 
 class CommitUnit:
-    """Rows of a unit → its files and its commit, or its dead letter; what comes out is an outcome of a few numbers."""
+    """What a unit saw → its place in the archive, or its dead letter; out comes an outcome of a few numbers."""
 
     def __init__(self, archive: str, record: RunRecord) -> None:
-        self._writer = ArchiveWriter(archive, record)
+        self._writer = VideoWriter(ArchiveWriter(archive, record))
 
     def __call__(self, row: Row) -> Row:
         """Record the unit. A store that is away for a moment fails the unit, not the job."""
@@ -148,6 +150,8 @@ class CommitUnit:
                 with_retries(lambda: self._commit(unit, row))
             elif row["status"] == DEAD:
                 with_retries(lambda: self._bury(unit, row))
+            elif row["status"] == WHOLE:
+                with_retries(lambda: self._writer.publish(unit))
         except (OutcomeUnknown, NotApplied) as fault:
             return failed_row(unit, "commit", fault)
         return row | {"rows": b"", "frames": b"", "commit_s": time.perf_counter() - started}
@@ -155,7 +159,7 @@ class CommitUnit:
     def _commit(self, unit: Unit, row: Row) -> None:
         flags = tuple(row["flags"].split(",")) if row["flags"] else ()
         rows, frames = wire.table_from_bytes(row["rows"]), wire.table_from_bytes(row["frames"])
-        self._writer.commit_unit(unit, rows, frames, flags)
+        self._writer.finish(unit, rows, frames, flags)
 
     def _bury(self, unit: Unit, row: Row) -> None:
-        self._writer.dead_letter(unit, row["error_class"], row["message"], row["stage"])
+        self._writer.give_up(unit, row["error_class"], row["message"], row["stage"])

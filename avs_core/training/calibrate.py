@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from avs_core.datasets.labelled import InstanceTruth, LabelledClip
 from avs_core.evaluation.instances import SEEN, Find, FrameInstances, FrameObjects, covered, frame_instances
 from avs_core.metrics import frame_ious
-from avs_core.models.association import ious
 from avs_core.models.calibration import Calibration
 from avs_core.models.correlation import Weighing, evidence, noisy_or_logit
 from avs_core.models.instance_aware import InstanceAwareNet
 from avs_core.models.normalisation import Normalisation
+from avs_core.models.overlap import ious
 from avs_core.training.evaluation import THRESHOLDS
 from avs_core.training.held_out import HeldOut
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 from avs_core import masks
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.layout import CommitInfo
-from avs_core.archive.schema import FrameRow, RunRecord, frame_table, instance_table
+from avs_core.archive.schema import FrameRow, RunRecord, frame_table, instance_table, sighting_table
 from avs_core.clip import Instance, Unit, VideoRef
 
 HEIGHT, WIDTH = 36, 64
@@ -67,6 +67,12 @@ def tables(unit: Unit, seed: int = 0) -> tuple[pa.Table, pa.Table]:
     """A unit's instances and frames."""
     rows = frames(unit, seed)
     return instance_table(unit.video, rows), frame_table(unit.video, rows)
+
+
+def sightings(unit: Unit, seed: int = 0) -> tuple[pa.Table, pa.Table]:
+    """What a unit saw, and its frames: the objects of each frame count from 1."""
+    rows = frames(unit, seed)
+    return sighting_table(unit.video, rows), frame_table(unit.video, rows)
 
 
 def commit(writer: ArchiveWriter, unit: Unit, seed: int = 0) -> CommitInfo:

@@ -1,9 +1,7 @@
 import os
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +13,7 @@ from avs_core.archive.schema import canonical_json
 from avs_core.archive.verify import archive_digest, verify
 from avs_core.errors import AlreadyExists, CommitConflict, ConfigError, NotApplied, OutcomeUnknown
 from tests.archive import sample
+from tests.archive.crasher import Crash, Crasher
 
 UNIT = sample.units(sample.video())[0]
 WRITERS = 8
@@ -177,32 +176,6 @@ def test_a_write_that_did_not_happen_can_be_repeated(archive: str, monkeypatch: 
 
 
 # A crash before or after each call
-
-
-class Crash(BaseException):
-    """The process dies here."""
-
-
-class Crasher:
-    """Dies before or after the n-th of the calls that it stands in for."""
-
-    def __init__(self, calls: int, after: bool) -> None:
-        self.left = calls
-        self._after = after
-
-    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.left -= 1
-            if self.left == 0 and not self._after:
-                raise Crash
-            dies = self.left == 0
-            try:
-                return function(*args, **kwargs)
-            finally:
-                if dies:
-                    raise Crash
-
-        return call
 
 
 def work(uri: str, units: int = 2) -> None:

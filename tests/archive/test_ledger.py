@@ -2,6 +2,7 @@ import pytest
 
 from avs_core import storage
 from avs_core.archive.ledger import Ledger, load_ledger
+from avs_core.archive.staging import VideoWriter
 from tests.archive import sample
 
 
@@ -28,3 +29,10 @@ def test_a_unit_that_is_both_counts_as_committed(archive: str) -> None:
     writer.dead_letter(unit, "timeout", "", "decode")
     sample.commit(writer, unit)
     assert load_ledger(archive, writer.run_key) == Ledger(frozenset({unit.unit_id}))
+
+
+def test_units_that_wait_for_others_are_told_apart(archive: str) -> None:
+    writer = sample.opened(archive)
+    units = sample.units(sample.video(), 3)
+    VideoWriter(writer).finish(units[1], *sample.sightings(units[1]))
+    assert load_ledger(archive, writer.run_key) == Ledger(staged=frozenset({units[1].unit_id}))

@@ -36,7 +36,7 @@ def test_a_row_has_the_columns_that_are_promised() -> None:
         "video_uri": pa.dictionary(pa.int32(), pa.string()),
         "frame_index": pa.int32(),
         "frame_time_us": pa.int64(),
-        "object_id": pa.int16(),
+        "object_id": pa.int32(),
         "category": pa.string(),
         "category_score": pa.float32(),
         "audio_score": pa.float32(),
@@ -51,7 +51,7 @@ def test_a_row_has_the_columns_that_are_promised() -> None:
 
 
 def test_a_run_key_is_the_same_tomorrow() -> None:
-    assert run_key(sample.RECORD) == "r3c83b11bea4efcdc"
+    assert run_key(sample.RECORD) == "re3f76cd94843c9e2"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_run_key_is_the_same_tomorrow() -> None:
         {"thresholds": {"mask": 0.4}},
         {"categories": ("violin", "dog")},
         {"numerics": {"device": "cuda"}},
-        {"schema_version": 2},
+        {"schema_version": 3},
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -83,7 +83,7 @@ def through_the_stages(clips: list[Path], config: SegmentConfig) -> None:
 
 def test_rows_are_those_of_an_archive_with_the_same_settings(demo_clips: list[Path], tmp_path: Path) -> None:
     model = tiny_instances(tmp_path / "tiny")
-    settings: dict[str, Any] = {"rate": 2, "unit_s": 10, "threshold": 0.3, "mask_size": (45, 80)}  # numbers begin anew
+    settings: dict[str, Any] = {"rate": 2, "unit_s": 10, "threshold": 0.3, "mask_size": (45, 80)}
     config = SegmentConfig(archive=str(tmp_path / "archive"), model=model, **settings)
     through_the_stages(demo_clips[:2], config)
     frame = _load_pyfunc(model, {**settings, "device": "cpu"}).predict(videos_of(*reversed(demo_clips[:2])))

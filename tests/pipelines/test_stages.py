@@ -21,10 +21,21 @@ from avs_core.models.correlation import Weighing
 from avs_core.pipelines import stages, wire
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.model_stage import SegmentUnit
-from avs_core.pipelines.plan import unprobed
+from avs_core.pipelines.plan import cut, unprobed
 from avs_core.pipelines.segment import run_record
 from avs_core.pipelines.segment_config import SegmentConfig
-from avs_core.pipelines.stages import DEAD, FAILED, OK, CommitUnit, DecodeUnit, ProbeVideo, Row, new_row, with_retries
+from avs_core.pipelines.stages import (
+    DEAD,
+    FAILED,
+    OK,
+    WHOLE,
+    CommitUnit,
+    DecodeUnit,
+    ProbeVideo,
+    Row,
+    new_row,
+    with_retries,
+)
 from tests.models.two_stage_sample import TINY, tiny_bundle
 from tests.tiny_bundle import tiny_instances
 
@@ -94,14 +105,31 @@ def test_objects_reach_the_archive_with_their_names_and_scores(demo_clips: list[
         assert row["sounding"] == (row["score"] > 0.4)
 
 
-def test_only_where_objects_are_numbered_does_the_length_of_a_unit_name_the_run(tmp_path: Path) -> None:
-    model = tiny_instances(tmp_path / "tiny")
-    for name, differ in ((model, True), ("tpavi-light", False)):
-        bundle = load_bundle(name)
-        keys = {
-            run_key(run_record(SegmentConfig(archive="a", model=name, unit_s=unit_s), bundle)) for unit_s in (5, 60)
-        }
-        assert len(keys) == 1 + differ
+def test_how_long_units_are_does_not_name_the_run(tmp_path: Path) -> None:
+    bundle = load_bundle(model := tiny_instances(tmp_path / "tiny"))
+    keys = {run_key(run_record(SegmentConfig(archive="a", model=model, unit_s=unit_s), bundle)) for unit_s in (5, 60)}
+    assert len(keys) == 1
+
+
+def test_a_video_whose_publisher_died_is_published_without_another_look(demo_clips: list[Path], tmp_path: Path) -> None:
+    config = SegmentConfig(archive=str(tmp_path / "archive"), model="tpavi-light")
+    record = run_record(config, bundle := load_bundle(config.model))
+    (writer := ArchiveWriter(config.archive, record)).open_run()
+    decode, model = config.decode_config(bundle.config.size), SegmentUnit(config.model, "cpu", None, None)
+    units = cut(video(demo_clips[0]), 6, 5)
+    with closing(DecodeUnit(decode, config.decode_limits())) as decoder:
+        for row in map(model, map(decoder, map(new_row, units))):
+            writer.stage_unit(
+                wire.unit_from_text(row["unit"]), *map(wire.table_from_bytes, (row["rows"], row["frames"]))
+            )
+    assert read_commits(config.archive) == []
+    row = new_row(units[-1]) | {"status": WHOLE}
+    for stage in (DecodeUnit(DecodeConfig(size=1), DecodeLimits()), model, CommitUnit(config.archive, record)):
+        row = stage(row)
+    assert (row["status"], row["n_frames"]) == (WHOLE, 0)
+    assert {commit.unit_id for commit in read_commits(config.archive)} == {unit.unit_id for unit in units}
+    assert open_frames(config.archive).count_rows() == 6
+    assert not verify(config.archive).problems
 
 
 @pytest.mark.parametrize("change", [{"temperature": 2.0}, {"weighing": Weighing(own=0.3, rival=1.0, shift=0.5)}])

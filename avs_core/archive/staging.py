@@ -1,0 +1,135 @@
+"""The units of a cut video wait for each other: then their objects get numbers, and the video is published.
+
+A unit knows its own seconds alone, and any worker may have it at any time; which object is which through the whole
+video can be told once all units are there. Whoever brings the last one numbers them in order and commits each. It may
+die at any point: what is committed is followed, what is staged is numbered, so the next one comes to the same rows.
+
+<archive>/_staged/run=<run_key>/<video key>/<unit_id>.data.parquet     what the unit saw
+                                            <unit_id>.frames.parquet   what it looked at
+                                            <unit_id>.json             the unit is staged once this is there
+"""
+
+import hashlib
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from avs_core import storage
+from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.layout import (
+    SUFFIX,
+    CommitInfo,
+    FileRecord,
+    commits_folder,
+    dead_folder,
+    parse,
+    staged_folder,
+    unit_ids,
+    unit_path,
+)
+from avs_core.archive.ledger import Ledger
+from avs_core.archive.numbering import Numbering
+from avs_core.clip import Unit
+from avs_core.errors import CommitConflict, CorruptArchive, NotFound
+
+
+class VideoWriter:
+    """Brings the units of videos into an archive, in any order, from any number of processes."""
+
+    def __init__(self, writer: ArchiveWriter) -> None:
+        self._writer = writer
+
+    def finish(self, unit: Unit, sightings: pa.Table, frames: pa.Table, flags: tuple[str, ...] = ()) -> None:
+        """A unit is done (`SIGHTING_SCHEMA`, `FRAME_SCHEMA`); doing it again changes nothing.
+
+        Raises `CommitConflict` when it was done with other content, and `StorageError`.
+        """
+        if unit.of == 1:
+            self._writer.commit_unit(unit, Numbering().number(sightings), frames, flags)
+        elif committed := self._record(commits_folder(self._writer.run_key), unit):
+            self._same_content(committed, sightings)
+        else:
+            self._writer.stage_unit(unit, sightings, frames, flags)
+            self.publish(unit)
+
+    def give_up(self, unit: Unit, error_class: str, message: str, stage: str) -> None:
+        """A unit can't be done: the others of its video need not wait for it."""
+        self._writer.dead_letter(unit, error_class, message, stage)
+        if unit.of > 1:
+            self.publish(unit)
+
+    def publish(self, unit: Unit) -> None:
+        """Commit the units of its video that are staged, once all of them are staged, committed or dead."""
+        folder = staged_folder(self._writer.run_key, unit.video.video_key)
+        staged = unit_ids(self._writer.uri, folder)
+        units = [replace(unit, start_s=i, stop_s=i + 1, index=i) for i in range(unit.of)]  # for their names alone
+        if not all(one.unit_id in staged or self._settled(one) for one in units):
+            return
+        committed = [self._record(commits_folder(self._writer.run_key), one) for one in units]
+        numbering = Numbering(last=max((self._highest(one) for one in committed if one), default=0))
+        for one, done in zip(units, committed, strict=True):
+            if done is not None:
+                numbering.follow(self._table(done.data))
+            elif one.unit_id in staged:
+                self._commit(one, numbering)
+        self._clear(folder, {one.unit_id for one in units})
+
+    def sweep(self, ledger: Ledger) -> None:
+        """Remove what was staged of units that are committed: its publisher died before it had cleared up."""
+        left = ledger.staged & ledger.committed
+        for key in sorted({unit_id.partition("-")[0] for unit_id in left}):
+            self._clear(staged_folder(self._writer.run_key, key), left)
+
+    def _commit(self, unit: Unit, numbering: Numbering) -> None:
+        """Number a staged unit and commit it, unless another publisher did meanwhile and has cleared up."""
+        record = self._record(staged_folder(self._writer.run_key, unit.video.video_key), unit)
+        try:
+            if record is None:
+                raise NotFound(f"{unit.unit_id} was staged and is not any more")
+            sightings, frames = self._table(record.data), self._table(record.frames)
+        except NotFound:
+            committed = self._record(commits_folder(self._writer.run_key), unit)
+            if committed is None:
+                raise
+            numbering.follow(self._table(committed.data))
+            return
+        whole = replace(unit, start_s=record.start_s, stop_s=record.stop_s)
+        self._writer.commit_unit(whole, numbering.number(sightings), frames, record.flags)
+
+    def _settled(self, unit: Unit) -> bool:
+        """Committed or dead."""
+        folders = commits_folder(self._writer.run_key), dead_folder(self._writer.run_key)
+        paths = (unit_path(folder, unit.unit_id) for folder in folders)
+        return any(storage.is_file(storage.join(self._writer.uri, path)) for path in paths)
+
+    def _record(self, folder: str, unit: Unit) -> CommitInfo | None:
+        uri = storage.join(self._writer.uri, unit_path(folder, unit.unit_id))
+        try:
+            return parse(CommitInfo, storage.read_bytes(uri), uri)
+        except NotFound:
+            return None
+
+    def _table(self, file: FileRecord) -> pa.Table:
+        content = storage.read_bytes(storage.join(self._writer.uri, file.path))
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise CorruptArchive(f"a file must have the hash that its record says; {file.path} has another")
+        return pq.read_table(pa.BufferReader(content))
+
+    def _highest(self, commit: CommitInfo) -> int:
+        highest = pc.max(self._table(commit.data)["object_id"]).as_py()
+        return highest or 0
+
+    def _same_content(self, commit: CommitInfo, sightings: pa.Table) -> None:
+        """But for the numbers of objects, which no unit knows."""
+        there, new = (sorted(table["counts"].to_pylist()) for table in (self._table(commit.data), sightings))
+        if there != new:
+            raise CommitConflict(f"a unit must be done once; {commit.unit_id} is committed with other masks")
+
+    def _clear(self, folder: str, ids: set[str] | frozenset[str]) -> None:
+        """Remove what the units have in a folder, their records last: what is listed is there."""
+        uris = [found.uri for found in storage.list_files(storage.join(self._writer.uri, folder), False)]
+        for uri in sorted(uris, key=lambda uri: uri.endswith(SUFFIX)):
+            if uri.rpartition("/")[2].partition(".")[0] in ids:
+                storage.delete(uri)

@@ -1,0 +1,225 @@
+"""Cut videos: the same rows whatever the cut and whoever comes first, whole or not at all, whatever dies."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from avs_core import storage
+from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.ledger import load_ledger
+from avs_core.archive.numbering import Numbering
+from avs_core.archive.read import open_archive, open_frames, read_commits
+from avs_core.archive.schema import ROW_SCHEMA, FrameRow, frame_table, sighting_table
+from avs_core.archive.staging import VideoWriter
+from avs_core.archive.verify import archive_digest, verify
+from avs_core.clip import Unit
+from avs_core.errors import CommitConflict, CorruptArchive
+from avs_core.pipelines.plan import cut
+from tests.archive import sample
+from tests.archive.crasher import Crash, Crasher
+
+SECONDS = 30
+HEIGHT, WIDTH = 36, 64
+DOG_LEAVES, CAT_COMES = 12, 9
+
+
+def seen_at(second: int) -> list[tuple[str, np.ndarray]]:
+    """A dog that goes right and leaves, comes back much later; from a while on, a cat; the surest first."""
+    picture = []
+    if not DOG_LEAVES <= second < 22:
+        dog = np.zeros((HEIGHT, WIDTH), bool)
+        dog[8:24, second : second + 16] = True
+        picture.append(("dog", dog))
+    if second >= CAT_COMES:
+        cat = np.zeros((HEIGHT, WIDTH), bool)
+        cat[26:34, 40:60] = True
+        picture.insert(second % 2 * len(picture), ("cat", cat))
+    return picture
+
+
+def frame(second: int) -> FrameRow:
+    """As a segmenter tells of it: object 0, and the others in the order of their certainty."""
+    seen = seen_at(second)
+    whole = [sample.instance(np.logical_or.reduce([mask for _, mask in seen]))] if seen else []
+    objects = [sample.instance(mask, number, kind) for number, (kind, mask) in enumerate(seen, 1)]
+    return FrameRow(
+        second, 0, second * 25 + 23, second * 1_000_000 + 920_000, HEIGHT, WIDTH, True, (), (*whole, *objects)
+    )
+
+
+def tables(unit: Unit) -> tuple[pa.Table, pa.Table]:
+    """What the unit saw, and its frames."""
+    frames = list(map(frame, range(unit.start_s, unit.stop_s)))
+    return sighting_table(unit.video, frames), frame_table(unit.video, frames)
+
+
+def bring(archive: str, units: Iterable[Unit]) -> ArchiveWriter:
+    """Finish the units in this order."""
+    writer = sample.opened(archive)
+    for unit in units:
+        VideoWriter(writer).finish(unit, *tables(unit))
+    return writer
+
+
+def rows(archive: str) -> list[dict[str, object]]:
+    """What readers see, in one order."""
+    found = open_archive(archive).to_table().sort_by([("object_id", "ascending"), ("frame_time_us", "ascending")])
+    listed: list[dict[str, object]] = found.to_pylist()
+    return listed
+
+
+def units(seconds: int = 10) -> list[Unit]:
+    return cut(sample.video(), SECONDS, seconds)
+
+
+def test_objects_keep_their_numbers_through_the_units_of_a_video(archive: str) -> None:
+    bring(archive, units())
+    tracks: dict[object, list[int]] = {}
+    for row in rows(archive):
+        tracks.setdefault((row["object_id"], row["category"]), []).append(int(str(row["frame_time_us"])) // 1_000_000)
+    assert tracks == {
+        (0, None): list(range(SECONDS)),
+        (1, "dog"): list(range(DOG_LEAVES)),
+        (2, "cat"): list(range(CAT_COMES, SECONDS)),
+        (3, "dog"): list(range(22, SECONDS)),
+    }
+    assert open_frames(archive).count_rows() == SECONDS
+    assert verify(archive).problems == ()
+
+
+@pytest.mark.parametrize("seconds", [5, 15, 20])
+def test_rows_do_not_depend_on_the_cut(tmp_path: Path, seconds: int) -> None:
+    bring(str(tmp_path / "whole"), units(SECONDS))
+    bring(str(tmp_path / "cut"), units(seconds))
+    assert rows(str(tmp_path / "cut")) == rows(str(tmp_path / "whole"))
+
+
+def test_nor_the_archive_on_who_comes_first(tmp_path: Path) -> None:
+    digests = set()
+    for number, order in enumerate(permutations(units())):
+        bring(str(tmp_path / str(number)), order)
+        digests.add(archive_digest(str(tmp_path / str(number))))
+    assert len(digests) == 1
+
+
+def test_nothing_shows_before_all_is_there_and_nothing_is_left_behind(archive: str) -> None:
+    writer = bring(archive, units()[1:])
+    assert open_archive(archive).count_rows() == 0
+    assert not list(storage.list_files(storage.join(archive, "data")))
+    assert len(load_ledger(archive, writer.run_key).staged) == 2
+    assert verify(archive).problems == ()
+    bring(archive, units()[:1])
+    assert len(read_commits(archive)) == 3
+    assert not list(storage.list_files(storage.join(archive, "_staged")))
+
+
+def test_doing_a_unit_again_changes_nothing_and_otherwise_is_a_conflict(archive: str) -> None:
+    writer = bring(archive, units())
+    before = archive_digest(archive)
+    bring(archive, units())
+    assert archive_digest(archive) == before
+    first, second, _ = units()
+    with pytest.raises(CommitConflict, match=first.unit_id):
+        VideoWriter(writer).finish(first, *tables(second))
+    other = ArchiveWriter(archive, sample.RECORD.model_copy(update={"model": "other"}))
+    other.open_run()
+    VideoWriter(other).finish(first, *tables(first))
+    with pytest.raises(CommitConflict, match=first.unit_id):
+        VideoWriter(other).finish(first, *tables(second))
+
+
+def test_the_others_do_not_wait_for_the_dead_and_one_that_comes_late_takes_their_numbers_up(archive: str) -> None:
+    first, middle, last = units()
+    writer = bring(archive, [first, last])
+    VideoWriter(writer).give_up(middle, "timeout", "too slow", "decode")
+    assert {commit.unit_id for commit in read_commits(archive)} == {first.unit_id, last.unit_id}
+    assert {row["object_id"] for row in rows(archive)} == {0, 1, 2, 3, 4}
+    bring(archive, [middle])
+    found = rows(archive)
+    assert [row["category"] for row in found if row["object_id"] == 2] == ["cat"] * 11, "from the unit before it on"
+    assert len(found) == len({(row["object_id"], row["frame_time_us"]) for row in found})
+    assert not list(storage.list_files(storage.join(archive, "_staged")))
+
+
+def test_a_frame_that_is_looked_at_twice_counts_twice() -> None:
+    """The end of a slow video stands for several seconds: one time, and objects that may be found in one of them."""
+    still = [frame(10), frame(10)]
+    looks = [FrameRow(**{**vars(one), "second": 10 + place}) for place, one in enumerate(still)]
+    fewer = FrameRow(**{**vars(looks[0]), "instances": looks[0].instances[:2]})
+    table = Numbering().number(sighting_table(sample.video(), [fewer, looks[1]]))
+    assert table.schema.equals(ROW_SCHEMA)
+    assert table["object_id"].to_pylist() == [0, 0, 1, 1, 2]
+    assert table["category"].to_pylist() == [None, None, "cat", "cat", "dog"]
+
+
+def test_many_who_bring_units_at_once_publish_one_video(archive: str, tmp_path: Path) -> None:
+    parts = units(5)
+    bring(str(tmp_path / "alone"), parts)
+    sample.opened(archive)
+    start = threading.Barrier(len(parts) * 2)
+
+    def work(unit: Unit) -> None:
+        start.wait()
+        VideoWriter(ArchiveWriter(archive, sample.RECORD)).finish(unit, *tables(unit))
+
+    with ThreadPoolExecutor(len(parts) * 2) as pool:
+        list(pool.map(work, parts * 2))
+    writer = ArchiveWriter(archive, sample.RECORD)
+    ledger = load_ledger(archive, writer.run_key)
+    assert ledger.committed == {unit.unit_id for unit in parts}
+    VideoWriter(writer).sweep(ledger)  # who comes last may stage once more what is published
+    assert archive_digest(archive) == archive_digest(str(tmp_path / "alone"))
+
+
+def test_a_staged_file_that_was_changed_is_not_published(tmp_path: Path) -> None:
+    first, *others = units()
+    bring(str(tmp_path), others)
+    (path,) = tmp_path.glob(f"_staged/*/*/{others[0].unit_id}.data.parquet")
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    with pytest.raises(CorruptArchive, match=r"data\.parquet"):
+        bring(str(tmp_path), [first])
+
+
+CALLS = ("put_if_absent", "read_bytes", "is_file", "list_files", "delete")
+
+
+def job(archive: str, parts: Sequence[Unit]) -> None:
+    """As the main job does it: sweep, what is missing, or what nobody has published."""
+    writer = sample.opened(archive)
+    ledger = load_ledger(archive, writer.run_key)
+    VideoWriter(writer).sweep(ledger)
+    missing = [unit for unit in parts if unit.unit_id not in ledger.committed | ledger.staged | ledger.dead]
+    for unit in missing:
+        VideoWriter(writer).finish(unit, *tables(unit))
+    if not missing and {unit.unit_id for unit in parts} - ledger.committed:
+        VideoWriter(writer).publish(parts[-1])
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_at_any_call_of_the_store_leaves_no_trace(
+    archive: str, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = units(15)
+    job(archive, parts)
+    undisturbed = archive_digest(archive)
+    for number in range(1, 200):
+        place = f"{archive}-{number}"
+        crasher = Crasher(number, after)
+        with monkeypatch.context() as patch:
+            for name in CALLS:
+                patch.setattr(storage, name, crasher.wrap(getattr(storage, name)))
+            try:
+                job(place, parts)
+            except Crash:
+                pass
+            else:
+                break
+        job(place, parts)
+        assert archive_digest(place) == undisturbed, f"call {number}"
+    assert number > 40
