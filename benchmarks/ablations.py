@@ -4,9 +4,10 @@
 stands out? All get the same backbone, audio encoder, clips and steps (a stage each); `-pseudo` learns from the
 proposals of the bundle `--teacher`.
 
-Trains each recipe with each seed on the train split, all alike but for what the recipe says, chooses the threshold on
-val and evaluates the test split as `avs evaluate` does, audio-control tests included. Run again, it goes on where it
-stopped; with `--only-table` it prints what is there.
+Trains each recipe with each seed on the train split, all alike but for what the recipe says, chooses on val what the
+recipe would (the threshold; of instance-aware models also how far to trust names and ears) and evaluates the test
+split as `avs evaluate` does, audio-control tests included. Run again, it goes on where it stopped; with `--only-table`
+it prints what is there.
 """
 
 import argparse
@@ -39,7 +40,8 @@ from avs_core.training.composites import LightRecipe
 from avs_core.training.engine import Alone
 from avs_core.training.evaluation import THRESHOLDS, Tally, labelled_logits, truth
 from avs_core.training.held_out import HeldOut
-from avs_core.training.instance_recipe import InstanceRecipe
+from avs_core.training.instance_recipe import InstanceRecipe, fit_on_val
+from avs_core.training.instances import InstanceTrainee
 from avs_core.training.loop import load_weights
 from avs_core.training.materials import Materials
 from avs_core.training.network import Trainee
@@ -138,7 +140,8 @@ def main() -> None:
             for name in recipes:
                 run(name, seed, data, terms, args.out)
     found = collect(recipes, range(args.seeds), args.out)
-    Console(width=200).print(table(found))
+    Console(width=240).print(table(found))
+    (args.out / "ablations.md").write_text(markdown(found), encoding="utf-8")
     report = {"terms": vars(terms), "data": data.name, "data_version": data.version, "runs": found}
     (args.out / "ablations.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
@@ -151,8 +154,11 @@ def run(name: str, seed: int, data: LabelledSet, terms: Terms, out: Path) -> Non
     started = time.monotonic()
     trainee = trained(name, seed, data, terms, folder)
     seconds = time.monotonic() - started
+    val = HeldOut(data, terms.size, "aligned", 5, terms.val_clips)
+    if isinstance(trainee, InstanceTrainee):
+        fit_on_val(trainee, val, data.categories)
     predict = answering(trainee.net, trainee.audio_encoder, trainee.normalise, "cpu")
-    threshold = best_threshold(predict, HeldOut(data, terms.size, "aligned", 5, terms.val_clips))
+    threshold = best_threshold(predict, val)
     find = None
     if isinstance(trainee.net, InstanceAwareNet):
         find = finding(trainee.net, trainee.audio_encoder, trainee.normalise, "cpu")
@@ -223,12 +229,30 @@ def collect(recipes: Iterable[str], seeds: Iterable[int], out: Path) -> dict[str
 
 
 def table(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Table:
-    """One row a recipe: mean over its seeds, ± standard deviation where there are several."""
+    """For the terminal: one row a recipe."""
     rows = Table("recipe", "seeds", *COLUMNS)
-    for name, runs in found.items():
-        cells = [spread([run[column] for run in runs.values() if column in run]) for column in COLUMNS.values()]
-        rows.add_row(name.removeprefix(f"{LIGHT.name}-"), str(len(runs)), *cells)
+    rows.columns[0].no_wrap = True
+    for name, cells in cells_of(found):
+        rows.add_row(name, *cells)
     return rows
+
+
+def markdown(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
+    """For documents: one column a recipe, since there are more figures than recipes."""
+    heads, columns = zip(*cells_of(found), strict=True) if found else ((), ())
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
+    for heading, *cells in zip(("seeds", *COLUMNS), *columns, strict=True):
+        lines.append(f"| {heading} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cells_of(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[tuple[str, list[str]]]:
+    """Of each recipe: its name, and its number of seeds with mean ± standard deviation of each figure."""
+    cells = []
+    for name, runs in found.items():
+        figures = [spread([run[column] for run in runs.values() if column in run]) for column in COLUMNS.values()]
+        cells.append((name, [str(len(runs)), *figures]))
+    return cells
 
 
 def spread(values: Sequence[float]) -> str:

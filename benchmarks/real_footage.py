@@ -1,7 +1,8 @@
 """`python -m benchmarks.real_footage --out docs/real_footage`: what a bundle does with real videos with sound.
 
-Writes a page DIR.md and, into DIR, a strip of frames for each video. The videos come out of distribution packages;
-none was trained on, tuned on or chosen by what a model makes of it: these are all that were found.
+Writes a page DIR.md and, into DIR, a strip of frames for each video that shows no private person. The videos come out
+of distribution packages; none was trained on, tuned on or chosen by what a model makes of it: these are all that were
+found.
 """
 
 import argparse
@@ -44,6 +45,7 @@ class Footage:
 
     package  `NAME=VERSION`, sha256 of its archive, path inside it
     truth    what is seen, and what its level says of the sound
+    private  it shows a person, whom a page that tells a model's mistakes should not: no pictures, the table alone
     """
 
     name: str
@@ -53,6 +55,7 @@ class Footage:
     licence: str
     author: str
     truth: str
+    private: bool = False
 
 
 _SAMPLES = "forensics-samples-files=1.1.4-5"
@@ -79,6 +82,7 @@ FOOTAGE = (
         author="Joao Eriberto Mota Filho",
         truth="A recorded screen with a terminal; in a corner, small, the camera's picture of a man with a headset. "
         "The sound reaches −25 dB in the first three seconds, as he faces the camera; then it is faint, and he types.",
+        private=True,
     ),
 )
 """Every video of a camera with sound, free to use, that was found in a package."""
@@ -119,9 +123,12 @@ def write_page(videos: Sequence[tuple[Footage, Path]], model: str, out: Path) ->
     rows, sections = [], []
     for footage, path in videos:
         seen = look(path, segmenter, size)
-        strip(seen).save(out / f"{footage.name}.jpg", quality=85)
         rows.append(_row(footage, seen))
-        sections.append(f"## {footage.name}\n\n{footage.truth}\n\n![{footage.name}]({out.name}/{footage.name}.jpg)\n")
+        below = "No pictures: it shows a person, and the table tells what the model took for what."
+        if not footage.private:
+            strip(seen).save(out / f"{footage.name}.jpg", quality=85)
+            below = f"![{footage.name}]({out.name}/{footage.name}.jpg)"
+        sections.append(f"## {footage.name}\n\n{footage.truth}\n\n{below}\n")
     page = out.with_name(f"{out.name}.md")
     page.write_text(_page(bundle.config.name, rows, sections), encoding="utf-8")
     return page

@@ -196,7 +196,7 @@ def leave_bundle(
     assert isinstance(trainee, InstanceTrainee), "the recipe builds one"
     data = None if materials.data is None else materials.data.name
     find = finding(trainee.net, trainee.audio_encoder, trainee.normalise)
-    _fit(trainee, held_out, categories)
+    fit_on_val(trainee, held_out, categories)
     threshold = held_out.measure(trainee, "val").best_threshold()
     config = BundleConfig(
         name=recipe.name,
@@ -221,8 +221,8 @@ def leave_bundle(
     return folder
 
 
-def _fit(trainee: InstanceTrainee, held_out: HeldOut, categories: tuple[str, ...]) -> None:
-    """What of the net's settings is chosen on val: how far to trust names, and what is heard."""
+def fit_on_val(trainee: InstanceTrainee, held_out: HeldOut, categories: tuple[str, ...]) -> None:
+    """Set what of the net's settings is chosen on val: how far to trust names, and what is heard."""
     net, parts = trainee.net, (trainee.audio_encoder, trainee.normalise)
 
     def find(weight: float) -> Find:

@@ -8,7 +8,7 @@ import pytest
 from avs_core.datasets.composed import ComposedSet
 from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError
-from benchmarks.ablations import COLUMNS, FIGURES, Remembered, Terms, collect, run, spread, table
+from benchmarks.ablations import COLUMNS, FIGURES, Remembered, Terms, collect, markdown, run, spread, table
 
 TERMS = Terms(steps=2, size=64, audio="tpavi-light", val_clips=1, test_clips=2)
 NAME = "composites-light-stage-3"
@@ -32,8 +32,11 @@ def test_a_run_leaves_its_figures_and_is_not_made_twice(data: Remembered, tmp_pa
     assert found == {NAME: {1: figures}}
     rows = table(found)
     assert rows.row_count == 1
-    assert list(rows.columns[0].cells) == ["stage-3"]
+    assert list(rows.columns[0].cells) == [NAME]
     assert list(rows.columns[6].cells) == [f"{figures['miou_at']:.3f}"]
+    lines = markdown(found).splitlines()
+    assert lines[0] == f"| | {NAME} |"
+    assert f"| all frames | {figures['miou_at']:.3f} |" in lines
 
 
 def test_an_instance_aware_run_tells_which_objects_it_finds(data: Remembered, tmp_path: Path) -> None:

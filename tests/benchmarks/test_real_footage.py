@@ -1,5 +1,6 @@
 """The page of real footage: generated videos stand in for those of the packages, a tiny bundle for the real one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,14 @@ def test_the_page_shows_each_video_with_its_source_and_what_was_found(tmp_path: 
     assert "What b shows.\n\n![b](shots/b.jpg)" in text
     with Image.open(tmp_path / "docs" / "shots" / "a.jpg") as shots:
         assert shots.size == (COLUMNS * 320, SHOWN // COLUMNS * (180 + LINE))
+
+
+def test_a_private_person_is_not_drawn(tmp_path: Path) -> None:
+    videos = [(replace(_footage("a"), private=True), _video(tmp_path / "a.mp4", 1.2))]
+    page = write_page(videos, tiny_instances(tmp_path / "bundle"), tmp_path / "docs" / "shots")
+    assert "| a | `a.mp4` of `thing 1` |" in page.read_text()
+    assert "![" not in page.read_text()
+    assert not list((tmp_path / "docs" / "shots").iterdir())
 
 
 def test_the_frame_that_the_end_repeats_counts_once(tmp_path: Path) -> None:
