@@ -124,7 +124,7 @@ def fit_weighing(clips: Sequence[Weighable]) -> Weighing | None:
     """The one of WEIGHINGS with the highest M_J over all frames, each at its best threshold; None for too few frames.
 
     A logistic regression on the objects tells better which of all objects sound, and worse what to light: it asks as
-    much of frames in which all or nothing sounds as of those with a choice (docs/log.md, 30).
+    much of frames in which all or nothing sounds as of those with a choice (docs/log.md, 32).
     """
     lit = torch.cat([clip.truth.flatten(1).any(1) for clip in clips]) if clips else torch.zeros(0, dtype=torch.bool)
     if min(int(lit.sum()), int((~lit).sum())) < FEWEST:

@@ -1,5 +1,6 @@
 """What a bundle says of itself: its figures and its card."""
 
+from avs_core.datasets.labelled import LabelledSet
 from avs_core.models.backbones import BackboneName
 from avs_core.models.bundle import BundleConfig
 from avs_core.training.evaluation import Evaluation
@@ -95,3 +96,13 @@ the mean share of the picture that is lit.
 
 {config.limits}
 """
+
+
+def origin(data: LabelledSet | None) -> str:
+    """Where the clips come from, in Markdown; without a labelled set they are composed on the fly."""
+    if data is not None:
+        return f"The train split of {data.name}, version {data.version}."
+    return (
+        "Composites made on the fly from photographs and recordings in Debian packages, listed one by one in\n"
+        "`avs_core/datasets/catalogue.json`; sources of the validation and test splits are in no training clip."
+    )

@@ -20,7 +20,7 @@ from avs_core.models.bundle import (
     save_bundle,
 )
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
-from avs_core.training.card import LIMITS, card, figures, tpavi_net
+from avs_core.training.card import LIMITS, card, figures, origin, tpavi_net
 from avs_core.training.data import Batch, CompositeBatches, SoundBatches, StreamConfig
 from avs_core.training.feed import FeedConfig, LabelledBatches
 from avs_core.training.held_out import HeldOut
@@ -212,15 +212,11 @@ def _how(recipe: LightRecipe, materials: Materials) -> str:
     if materials.data is None:
         sounds = " × 2 sounds" if recipe.pairs else ""
         clips = f"{steps} steps of {stream.clips} clips{sounds} × {stream.frames} frames at {stream.size} pixels"
-        origin, flag = (
-            "Composites made on the fly from photographs and recordings in Debian packages, listed one by one in\n"
-            "`avs_core/datasets/catalogue.json`; sources of the validation and test splits are in no training clip.",
-            "",
-        )
+        flag = ""
     else:
         clips = f"{steps} steps of {feed.clips} clips × {feed.seconds} frames at {feed.size} pixels"
-        origin, flag = f"The train split of {materials.data.name}, version {materials.data.version}.", " --data URI"
-    return f"""{origin}
+        flag = " --data URI"
+    return f"""{origin(materials.data)}
 {hearing}
 Then all but the frozen backbone: {clips}. Seed {materials.seed}.
 

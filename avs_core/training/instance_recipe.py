@@ -16,7 +16,7 @@ from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_e
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.yamnet import YAMNet
 from avs_core.training.calibrate import calibrate, names, weigh
-from avs_core.training.card import LITE0_START, card, figures, instance_aware_net
+from avs_core.training.card import LITE0_START, card, figures, instance_aware_net, origin
 from avs_core.training.composites import (
     categories_of,
     held_out_of,
@@ -242,23 +242,19 @@ def _how(recipe: InstanceRecipe, materials: Materials) -> str:
     sight, correlation = (materials.steps or loop.steps for loop in (recipe.sight, recipe.correlation))
     if materials.data is None:
         seen, heard, flag = recipe.seen, recipe.heard, ""
-        origin = (
-            "Composites made on the fly from photographs and recordings in Debian packages, listed one by one in\n"
-            "`avs_core/datasets/catalogue.json`; sources of the validation and test splits are in no training clip."
-        )
         stages = (
             f"{sight} steps of {seen.clips} clips × {seen.frames} frames; then the ear, {correlation} steps of "
             f"{heard.clips} clips × 2 sounds × {heard.frames} frames"
         )
     else:
-        flag, origin = " --data URI", f"The train split of {materials.data.name}, version {materials.data.version}."
+        flag = " --data URI"
         stages = (
             f"{sight} steps of {recipe.seen_feed.clips} clips × {recipe.seen_feed.seconds} frames; then the ear, "
             f"{correlation} steps of {recipe.heard_feed.clips} clips × {recipe.heard_feed.seconds} frames"
         )
     objective = recipe.sight_objective
     ear = materials.audio or (f"{YAMNET_PACKAGE}, frozen" if recipe.audio_encoder == "yamnet" else "random")
-    return f"""{origin}
+    return f"""{origin(materials.data)}
 First what is seen ({objective.known} objects are known, silent ones: {objective.silent}), behind the frozen backbone:
 {stages}.
 Audio encoder at the start: {ear}. Seed {materials.seed}.

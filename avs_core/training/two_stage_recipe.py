@@ -16,7 +16,7 @@ from avs_core.models.bundle import (
     save_bundle,
 )
 from avs_core.models.two_stage import TwoStageConfig, TwoStageNet
-from avs_core.training.card import LITE0_START, card, figures, two_stage_net
+from avs_core.training.card import LITE0_START, card, figures, origin, two_stage_net
 from avs_core.training.composites import categories_of, held_out_of, share_of, share_of_sound
 from avs_core.training.data import StreamConfig
 from avs_core.training.feed import FeedConfig
@@ -182,14 +182,9 @@ def _how(recipe: TwoStageRecipe, materials: Materials) -> str:
     data, fusion = materials.data, _timed(recipe.fusion, materials)
     if data is None:
         flags, pictures, clips = "", recipe.seen.clips, f"{recipe.stream.clips} clips × {recipe.stream.frames} frames"
-        origin = (
-            "Composites made on the fly from photographs and recordings in Debian packages, listed one by one in\n"
-            "`avs_core/datasets/catalogue.json`; sources of the validation and test splits are in no training clip."
-        )
     else:
         flags, pictures = " --data URI", recipe.seen_feed.clips
         clips = f"{recipe.feed.clips} clips × {recipe.feed.seconds} frames"
-        origin = f"The train split of {data.name}, version {data.version}."
     hearing = f"The audio encoder starts as that of {materials.audio}."
     if materials.audio is None:
         hearing = f"First the audio encoder alone: {recipe.sound.steps} steps."
@@ -198,7 +193,7 @@ def _how(recipe: TwoStageRecipe, materials: Materials) -> str:
     else:
         steps = _timed(recipe.instances, materials).steps
         first = f"Mask R-CNN behind the frozen backbone: {steps} steps of {pictures} pictures."
-    return f"""{origin}
+    return f"""{origin(data)}
 {hearing}
 {first}
 Then the fusion, with Mask R-CNN frozen: {fusion.steps} steps of {clips}. Seed {materials.seed}.
