@@ -1,13 +1,14 @@
-"""The VGGish front end: a waveform becomes log-mel examples.
+"""Front ends: a waveform becomes what an audio encoder is fed, an example for each second.
 
-As published (Hershey et al., ICASSP 2017): magnitude of a short-time Fourier transform (25 ms periodic Hann window,
-10 ms hop, 512 points, no padding), 64 triangular bands on the HTK mel scale from 125 to 7500 Hz, log(mel + 0.01),
-cut into examples of 96 frames. All in float64; only the result is float32. The values are fixed by the pretrained
-network, so they are constants.
+VGGish's own is the default: log-mel examples, as published (Hershey et al., ICASSP 2017): magnitude of a short-time
+Fourier transform (25 ms periodic Hann window, 10 ms hop, 512 points, no padding), 64 triangular bands on the HTK mel
+scale from 125 to 7500 Hz, log(mel + 0.01), cut into examples of 96 frames. All in float64; only the result is float32.
+The values are fixed by the pretrained network, so they are constants.
 """
 
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -76,6 +77,67 @@ def window_examples(
         return examples[torch.arange(seconds).clamp(max=len(examples) - 1)]
     starts = (start_s + k for k in range(seconds))
     return torch.cat([log_mel_examples(_excerpt(waveform, s, EXAMPLE_SAMPLES), AUDIO_RATE) for s in starts])
+
+
+@runtime_checkable
+class FrontEnd(Protocol):
+    """What an audio encoder is fed. Compared with ==, and picklable: Ray sends it to its workers."""
+
+    def examples(
+        self,
+        waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"],
+        seconds: int,
+        alignment: Alignment = "aligned",
+        start_s: float | int = 0,
+    ) -> Float32[Tensor, "T ..."]:
+        """One example for each of the T seconds from `start_s` on, of a 16 kHz mono waveform in [-1, 1].
+
+        `start_s` may be negative or beyond the end. Raises ConfigError for an alignment that it does not know.
+        """
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """Examples (T, 1, 96, 64), see `window_examples`."""
+
+    def examples(
+        self,
+        waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"],
+        seconds: int,
+        alignment: Alignment = "aligned",
+        start_s: float | int = 0,
+    ) -> Float32[Tensor, "T 1 96 64"]:
+        """See FrontEnd."""
+        return window_examples(waveform, seconds, alignment, start_s)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The waveform itself, (T, n): the `around_s` seconds whose middle is that of the second."""
+
+    around_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.around_s <= 0:
+            raise ConfigError(f"an example must last some time, got around_s {self.around_s}")
+
+    def examples(
+        self,
+        waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"],
+        seconds: int,
+        alignment: Alignment = "aligned",
+        start_s: float | int = 0,
+    ) -> Float32[Tensor, "T samples"]:
+        """See FrontEnd. Raises ConfigError for the official alignment, which is that of VGGish's examples of 0.96 s."""
+        if alignment != "aligned":
+            raise ConfigError(f"samples are taken second by second: alignment must be aligned, got {alignment}")
+        if seconds < 1:
+            raise ConfigError(f"a window has at least 1 second, got {seconds}")
+        length, early = round(self.around_s * AUDIO_RATE), (self.around_s - 1) / 2
+        return torch.stack([_excerpt(waveform, start_s + k - early, length).float() for k in range(seconds)])
+
+
+LOG_MEL = LogMel()
 
 
 def _excerpt(

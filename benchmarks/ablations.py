@@ -208,7 +208,7 @@ def best_threshold(predict: Predict, val: HeldOut) -> float:
     """The threshold of the highest mIoU over all labelled frames of val, under the own sound."""
     tally = Tally()
     for clip in val.load("val"):
-        tally.add(labelled_logits(predict, clip, torch.from_numpy(clip.log_mel), val.window_s), truth(clip))
+        tally.add(labelled_logits(predict, clip, torch.from_numpy(clip.sound), val.window_s), truth(clip))
     best: float = max(THRESHOLDS, key=tally.miou)
     return best
 

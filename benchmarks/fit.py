@@ -93,7 +93,7 @@ def batch(case: Case) -> Batch:
     light = case.name == LIGHT.name
     return Batch(
         frames=torch.randint(0, 256, (1, T, S, S, 3), dtype=torch.uint8),
-        log_mel=torch.randn(1, T, 1, 96, 64),
+        sound=torch.randn(1, T, 1, 96, 64),
         masks=torch.rand(1, T, S, S) > 0.5,
         labelled=torch.ones(1, T, dtype=torch.bool),
         labels=torch.randint(0, 71, (1, T, S, S)),
@@ -115,7 +115,7 @@ def counted(trainee: nn.Module, objective: Objective, case: Case) -> tuple[int, 
 
     with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
         with torch.autocast("cpu", torch.bfloat16, enabled=case.bf16):
-            terms = objective(trainee(clip.frames, clip.log_mel), clip)
+            terms = objective(trainee(clip.frames, clip.sound), clip)
         torch.stack(list(terms.values())).sum().backward()
     return sum(kept.values()), counter.get_total_flops()
 
@@ -126,7 +126,7 @@ def step(case: Case) -> None:
     clip = batch(case)
     optimiser = torch.optim.AdamW([p for p in trainee.parameters() if p.requires_grad])
     with torch.autocast("cpu", torch.bfloat16, enabled=case.bf16):
-        terms = objective(trainee(clip.frames, clip.log_mel), clip)
+        terms = objective(trainee(clip.frames, clip.sound), clip)
     torch.stack(list(terms.values())).sum().backward()
     optimiser.step()
 

@@ -29,6 +29,7 @@ def train(
     backbone: str | None = None,
     init: str | None = None,
     audio: str | None = None,
+    ear: str | None = None,
     steps: int | None = None,
     seed: int = 0,
     feed_workers: int = 1,
@@ -59,6 +60,8 @@ def train(
         Bundle or published checkpoint to start from.
     audio
         Bundle whose audio encoder is taken as it is.
+    ear
+        Audio encoder by name instead of the recipe's, also one that another package offers; instances-light… alone.
     steps
         Train that many steps instead of the recipe's.
     seed
@@ -79,9 +82,12 @@ def train(
     from avs_core.datasets.sources import Sources, fetch_packages
     from avs_core.pipelines.train import train_jobs
     from avs_core.recipes import find_recipe
+    from avs_core.training.instance_recipe import InstanceRecipe
     from avs_core.training.materials import Materials
 
     chosen = find_recipe(recipe)
+    if ear is not None and not isinstance(chosen, InstanceRecipe):
+        raise ConfigError(f"{recipe} hears with what it was published or built with: --ear is for instances-light…")
     composes = data is None and chosen.composes
     materials = Materials(
         data=None if data is None else _open(data, kind),
@@ -90,6 +96,7 @@ def train(
         backbone=backbone,
         init=init,
         audio=audio,
+        ear=ear,
         seed=seed,
         steps=steps,
         workers=feed_workers,

@@ -105,7 +105,7 @@ def _labelled(ref: ClipRef, made: Composite, alignment: Alignment) -> LabelledCl
     return LabelledClip(
         ref=ref,
         frames=made.frames,
-        log_mel=window_examples(made.waveform, seconds, alignment).numpy(),
+        sound=window_examples(made.waveform, seconds, alignment).numpy(),
         waveform=made.waveform,
         masks=made.masks,
         labelled=np.ones(seconds, bool),

@@ -1,12 +1,13 @@
 """What every data set gives, whatever its layout: clips with their sound and the truth about them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from avs_core.audio import Alignment
+from avs_core.audio import LOG_MEL, Alignment, FrontEnd
+from avs_core.errors import DataError
 
 Setting = Literal["s4", "ms3", "avss"]
 """What is labelled: one mask a clip in training (S4), one a second (MS3), classes (AVSS). See MISSION of each paper."""
@@ -54,7 +55,7 @@ class LabelledClip:
     """A clip, decoded.
 
     frames     (T, H, W, 3) uint8 RGB, shown at 0.9375 s of each second, squeezed to a square
-    log_mel    (T, 1, 96, 64) float32, see avs_core.audio
+    sound      (T, …) float32, an example a second from `front_end`; log-mels where nothing else is said
     waveform   16 kHz mono in [-1, 1]; None where the data set holds nothing but log-mels
     masks      (T, H, W) what sounds; False in seconds without a label
     labelled   (T,) which seconds have a label
@@ -64,12 +65,13 @@ class LabelledClip:
 
     ref: ClipRef
     frames: UInt8[np.ndarray, "T H W 3"]
-    log_mel: Float32[np.ndarray, "T 1 96 64"]
+    sound: Float32[np.ndarray, "T ..."]
     waveform: Float32[np.ndarray, " n"] | None
     masks: Bool[np.ndarray, "T H W"]
     labelled: Bool[np.ndarray, " T"]
     labels: Int64[np.ndarray, "T H W"] | None = None
     instances: tuple[InstanceTruth, ...] = ()
+    front_end: FrontEnd = LOG_MEL
 
 
 @runtime_checkable
@@ -100,3 +102,55 @@ class LabelledSet(Protocol):
 
     def load(self, ref: ClipRef, size: int, alignment: Alignment = "official") -> LabelledClip:
         """Read a clip, frames and masks at size × size. Raises DataError for what is missing or broken."""
+
+
+@dataclass(frozen=True)
+class HeardSet:
+    """A data set for an audio encoder that is fed something else than log-mels: their sound is made by `front_end`."""
+
+    data: LabelledSet
+    front_end: FrontEnd
+
+    @property
+    def name(self) -> str:
+        """See LabelledSet."""
+        return self.data.name
+
+    @property
+    def setting(self) -> Setting:
+        """See LabelledSet."""
+        return self.data.setting
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """See LabelledSet."""
+        return self.data.categories
+
+    @property
+    def version(self) -> str:
+        """See LabelledSet."""
+        return self.data.version
+
+    def splits(self) -> tuple[str, ...]:
+        """See LabelledSet."""
+        return self.data.splits()
+
+    def clips(self, split: str) -> tuple[ClipRef, ...]:
+        """See LabelledSet."""
+        return self.data.clips(split)
+
+    def load(self, ref: ClipRef, size: int, alignment: Alignment = "official") -> LabelledClip:
+        """See LabelledSet. Raises DataError too for a clip that has a log-mel and no waveform."""
+        clip = self.data.load(ref, size, alignment)
+        if clip.waveform is None:
+            raise DataError(
+                f"this audio encoder is fed by {self.front_end}, which needs the sound itself: clip {ref.clip_id} of "
+                f"{self.name} has a log-mel and no wav; get its wav, or use an encoder that is fed with log-mels"
+            )
+        sound = self.front_end.examples(clip.waveform, len(clip.frames), alignment).numpy()
+        return replace(clip, sound=sound, front_end=self.front_end)
+
+
+def heard_by(data: LabelledSet, front_end: FrontEnd) -> LabelledSet:
+    """The data set as an audio encoder with that front end wants it."""
+    return data if front_end == LOG_MEL else HeardSet(data, front_end)

@@ -32,9 +32,9 @@ def audio_responses(bundle: Bundle, clip: LabelledClip) -> dict[int, Float32[np.
     if not isinstance(bundle.net, TPAVINet):
         return {}
     device, window = next(bundle.net.parameters()).device, slice(bundle.config.window_s)
-    frames, log_mel = torch.from_numpy(clip.frames)[None, window], torch.from_numpy(clip.log_mel)[window]
+    frames, sound = torch.from_numpy(clip.frames)[None, window], torch.from_numpy(clip.sound)[window]
     levels = bundle.net.look(Normalisation(bundle.config.mean, bundle.config.std)(frames.to(device)))
-    audio = bundle.audio_encoder(log_mel.to(device))[None]
+    audio = bundle.audio_encoder(sound.to(device))[None]
     return {
         int(stage): response(block, levels[int(stage)], audio)[0].float().cpu().numpy()
         for stage, block in bundle.net.tpavi.items()

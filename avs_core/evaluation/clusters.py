@@ -54,7 +54,7 @@ def features(bundle: Bundle, clips: Iterable[LabelledClip], deaf: bool = False) 
     normalise, window = Normalisation(bundle.config.mean, bundle.config.std), bundle.config.window_s
     visual, audio, numbers = [], [], []
     for number, clip in enumerate(clips):
-        vectors = bundle.audio_encoder(torch.from_numpy(clip.log_mel).to(device))
+        vectors = bundle.audio_encoder(torch.from_numpy(clip.sound).to(device))
         frames = normalise(torch.from_numpy(clip.frames)[None].to(device))
         seen = []
         for first in range(0, len(clip.frames), window):

@@ -22,7 +22,7 @@ KINDS: tuple[Kind, ...] = ("true", "silence", "white", "pink", "foreign")
 SEEN = 0.005
 """Share of the picture that each thing of a pair must cover: nobody is asked to find a scrap behind another thing."""
 
-Ask = Callable[[Float32[Tensor, "T 1 96 64"]], Float[Tensor, "T H W"]]
+Ask = Callable[[Float32[Tensor, "T ..."]], Float[Tensor, "T H W"]]
 """Probabilities of a clip's frames under a sound."""
 
 
@@ -87,8 +87,8 @@ class ClipControl:
 def control_clip(place: int, clip: LabelledClip, candidate: Candidate, bank: SoundBank) -> ClipControl:
     """Ask the model again under every sound; lit means above the model's own threshold."""
 
-    def ask(log_mel: Float32[Tensor, "T 1 96 64"]) -> Float[Tensor, "T H W"]:
-        return torch.sigmoid(sounding_logits(candidate.logits(clip.frames, log_mel)).float())
+    def ask(sound: Float32[Tensor, "T ..."]) -> Float[Tensor, "T H W"]:
+        return torch.sigmoid(sounding_logits(candidate.logits(clip.frames, sound)).float())
 
     labelled, under = torch.from_numpy(clip.labelled), {}
     target = torch.from_numpy(clip.masks)[labelled]

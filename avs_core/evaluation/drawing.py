@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from avs_core.datasets.labelled import ClipRef, LabelledSet
+from avs_core.datasets.labelled import ClipRef, LabelledSet, heard_by
 from avs_core.evaluation.attention import attention_figure
 from avs_core.evaluation.clusters import Features, cluster_figure, features
 from avs_core.evaluation.examine import Report, chosen
@@ -39,7 +39,8 @@ def draw(
     """
     refs = chosen(data, report.split, limit)
     candidate = bundle_candidate(bundle, threshold=report.threshold)
-    bank = SoundBank(data, refs, candidate.alignment, seed)
+    data = heard_by(data, candidate.front_end)
+    bank = SoundBank(data, refs, candidate.alignment, seed, candidate.front_end)
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from avs_core.datasets.labelled import ClipRef, LabelledSet
+from avs_core.datasets.labelled import ClipRef, LabelledSet, heard_by
 from avs_core.errors import ConfigError
 from avs_core.evaluation.controls import ClipControl, control_clip
 from avs_core.evaluation.figures import (
@@ -102,17 +102,18 @@ class Examiner:
         self, candidate: Candidate, data: LabelledSet, refs: Sequence[ClipRef], controls: bool = True, seed: int = 0
     ) -> None:
         """`refs` are the clips of the split in file order: other sounds come from among them."""
-        self._candidate, self._data, self._refs, self._controls = candidate, data, tuple(refs), controls
-        self._bank = SoundBank(data, self._refs, candidate.alignment, seed)
+        self._candidate, self._refs, self._controls = candidate, tuple(refs), controls
+        self._data = heard_by(data, candidate.front_end)
+        self._bank = SoundBank(self._data, self._refs, candidate.alignment, seed, candidate.front_end)
 
     def __call__(self, place: int) -> ClipResult:
         """Examine the clip of that number. Raises DataError, NonFiniteOutput."""
         candidate = self._candidate
         clip = self._data.load(self._refs[place], candidate.size, candidate.alignment)
-        log_mel = torch.from_numpy(clip.log_mel)
-        score = score_clip(place, clip, candidate.logits(clip.frames, log_mel), candidate.threshold)
+        sound = torch.from_numpy(clip.sound)
+        score = score_clip(place, clip, candidate.logits(clip.frames, sound), candidate.threshold)
         control = control_clip(place, clip, candidate, self._bank) if self._controls else None
-        found = candidate.objects(clip.frames, log_mel) if clip.instances else None
+        found = candidate.objects(clip.frames, sound) if clip.instances else None
         instances = () if found is None else tuple(frame_instances(clip, found, candidate.categories))
         return ClipResult(score, control, instances)
 

@@ -42,7 +42,7 @@ class FrameObjects:
     sounding: Float[Tensor, " n"]
 
 
-Find = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T 1 96 64"]], list[FrameObjects]]
+Find = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T ..."]], list[FrameObjects]]
 """The objects of each frame of a window, at the size of the frames."""
 
 

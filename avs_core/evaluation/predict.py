@@ -10,17 +10,18 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from avs_core.audio import Alignment
+from avs_core.audio import LOG_MEL, Alignment, FrontEnd
 from avs_core.errors import ConfigError, NonFiniteOutput
 from avs_core.evaluation.instances import Find, FrameObjects
+from avs_core.models.audio_encoders import find_audio_encoder
 from avs_core.models.bundle import Bundle, Net
 from avs_core.models.calibration import Calibration
 from avs_core.models.instance_aware import InstanceAwareNet
 from avs_core.models.normalisation import Normalisation
 from avs_core.models.segmenter import enlarged, objects
 
-Predict = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T 1 96 64"]], Float[Tensor, "1 T *K H W"]]
-"""Logits of one window, on the CPU, from its frames and its log-mel examples; K where there are classes."""
+Predict = Callable[[UInt8[Tensor, "1 T H W 3"], Float32[Tensor, "1 T ..."]], Float[Tensor, "1 T *K H W"]]
+"""Logits of one window, on the CPU, from its frames and the examples of its sound; K where there are classes."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Candidate:
     size, alignment, window_s  side of its frames (pixels), where it takes its sound, how many seconds it sees together
     threshold                  on the probability, above which it says that a pixel sounds
     find, categories           its objects and what it may call them; None and () for a model that tells none apart
+    front_end                  what its audio encoder is fed
     """
 
     name: str
@@ -40,6 +42,7 @@ class Candidate:
     threshold: float = 0.5
     find: Find | None = None
     categories: tuple[str, ...] = ()
+    front_end: FrontEnd = LOG_MEL
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.window_s < 1 or not 0 < self.threshold < 1:
@@ -47,33 +50,33 @@ class Candidate:
 
     @torch.inference_mode()
     def logits(
-        self, frames: UInt8[np.ndarray, "T H W 3"], log_mel: Float32[Tensor, "T 1 96 64"]
+        self, frames: UInt8[np.ndarray, "T H W 3"], sound: Float32[Tensor, "T ..."]
     ) -> Float[Tensor, "T *K H W"]:
         """Of one clip, window by window, each in a forward pass of its own: no batch changes a number.
 
         Raises NonFiniteOutput for NaN or infinity.
         """
-        logits = torch.cat([self.predict(*window)[0] for window in self._windows(frames, log_mel)])
+        logits = torch.cat([self.predict(*window)[0] for window in self._windows(frames, sound)])
         if not bool(torch.isfinite(logits).all()):
             raise NonFiniteOutput(f"logits must be finite, those of {self.name} are not: check its weights")
         return logits
 
     @torch.inference_mode()
     def objects(
-        self, frames: UInt8[np.ndarray, "T H W 3"], log_mel: Float32[Tensor, "T 1 96 64"]
+        self, frames: UInt8[np.ndarray, "T H W 3"], sound: Float32[Tensor, "T ..."]
     ) -> list[FrameObjects] | None:
         """Of each frame of one clip; None for a model that tells no objects apart."""
         if self.find is None:
             return None
-        return [one for window in self._windows(frames, log_mel) for one in self.find(*window)]
+        return [one for window in self._windows(frames, sound) for one in self.find(*window)]
 
     def _windows(
-        self, frames: UInt8[np.ndarray, "T H W 3"], log_mel: Float32[Tensor, "T 1 96 64"]
-    ) -> Iterator[tuple[UInt8[Tensor, "1 t H W 3"], Float32[Tensor, "1 t 1 96 64"]]]:
+        self, frames: UInt8[np.ndarray, "T H W 3"], sound: Float32[Tensor, "T ..."]
+    ) -> Iterator[tuple[UInt8[Tensor, "1 t H W 3"], Float32[Tensor, "1 t ..."]]]:
         seen = torch.from_numpy(frames)
         for first in range(0, len(seen), self.window_s):
             at = slice(first, first + self.window_s)
-            yield seen[None, at], log_mel[None, at]
+            yield seen[None, at], sound[None, at]
 
 
 class Glances:
@@ -98,12 +101,10 @@ def answering(net: Net, audio_encoder: nn.Module, normalise: Normalisation, devi
     glances = Glances(net.to(chosen))
     audio_encoder = audio_encoder.to(chosen)
 
-    def predict(
-        frames: UInt8[Tensor, "1 T H W 3"], log_mel: Float32[Tensor, "1 T 1 96 64"]
-    ) -> Float[Tensor, "1 T *K H W"]:
+    def predict(frames: UInt8[Tensor, "1 T H W 3"], sound: Float32[Tensor, "1 T ..."]) -> Float[Tensor, "1 T *K H W"]:
         # A GPU may round float32 products to 19 bits and choose algorithms by speed; figures must not depend on it.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            audio = audio_encoder(log_mel[0].to(chosen))[None]
+            audio = audio_encoder(sound[0].to(chosen))[None]
             logits: Tensor = net.listen(glances(frames.to(chosen), normalise), audio).logits
         return logits.cpu()
 
@@ -124,9 +125,9 @@ def finding(
     chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     net, audio_encoder = net.to(chosen), audio_encoder.to(chosen)
 
-    def find(frames: UInt8[Tensor, "1 T H W 3"], log_mel: Float32[Tensor, "1 T 1 96 64"]) -> list[FrameObjects]:
+    def find(frames: UInt8[Tensor, "1 T H W 3"], sound: Float32[Tensor, "1 T ..."]) -> list[FrameObjects]:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            answer = net(normalise(frames.to(chosen)), audio_encoder(log_mel[0].to(chosen))[None])
+            answer = net(normalise(frames.to(chosen)), audio_encoder(sound[0].to(chosen))[None])
         seen, sounding = answer.sight.proposals, answer.sounding[0]
         sounding = sounding if calibration is None else calibration(sounding)
         return [
@@ -161,6 +162,7 @@ def bundle_candidate(bundle: Bundle, device: str = "auto", threshold: float | No
         config.threshold if threshold is None else threshold,
         find,
         bundle.categories,
+        find_audio_encoder(config.audio_encoder).front_end,
     )
 
 

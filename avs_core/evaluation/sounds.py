@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from avs_core.audio import Alignment, window_examples
+from avs_core.audio import LOG_MEL, Alignment, FrontEnd
 from avs_core.clip import AUDIO_RATE
 from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet
 from avs_core.evaluation.scores import described
@@ -32,21 +32,29 @@ _KEPT = 256
 
 @dataclass(frozen=True)
 class Heard:
-    """The sound of a clip: a waveform, or the log-mel examples of a data set without waveforms.
+    """The sound of a clip: a waveform, and its examples, which are all that a data set without waveforms has.
 
     sounding  the seconds in which something in its picture is heard
     """
 
     waveform: Float32[np.ndarray, " n"] | None
-    log_mel: Float32[np.ndarray, "T 1 96 64"]
+    sound: Float32[np.ndarray, "T ..."]
     sounding: tuple[int, ...]
 
 
 class SoundBank:
     """The sounds of a split, by what is heard in them. Reads them when they are asked for and keeps some."""
 
-    def __init__(self, data: LabelledSet, refs: Sequence[ClipRef], alignment: Alignment, seed: int = 0) -> None:
-        self._data, self._alignment, self._seed = data, alignment, seed
+    def __init__(
+        self,
+        data: LabelledSet,
+        refs: Sequence[ClipRef],
+        alignment: Alignment,
+        seed: int = 0,
+        front_end: FrontEnd = LOG_MEL,
+    ) -> None:
+        """`front_end` is what made the sound of the data."""
+        self._data, self._alignment, self._seed, self._front_end = data, alignment, seed, front_end
         self._refs = tuple(refs)
         self._solos: dict[str, list[ClipRef]] = {}
         for ref in self._refs:
@@ -54,10 +62,10 @@ class SoundBank:
                 self._solos.setdefault(ref.categories[0], []).append(ref)
         self._read = lru_cache(_KEPT)(self._load)
 
-    def examples(self, kind: Kind, place: int, clip: LabelledClip) -> Float32[Tensor, "T 1 96 64"] | None:
+    def examples(self, kind: Kind, place: int, clip: LabelledClip) -> Float32[Tensor, "T ..."] | None:
         """The clip's examples under a sound of that kind; None where the data set can't give it."""
         if kind == "true":
-            return torch.from_numpy(clip.log_mel)
+            return torch.from_numpy(clip.sound)
         seconds = len(clip.frames)
         if kind == "silence":
             return self.front_end(np.zeros(seconds * AUDIO_RATE, np.float32))
@@ -87,9 +95,9 @@ class SoundBank:
         """Whether some clip holds that category's sound alone."""
         return category in self._solos
 
-    def front_end(self, waveform: Float32[np.ndarray, " n"]) -> Float32[Tensor, "T 1 96 64"]:
+    def front_end(self, waveform: Float32[np.ndarray, " n"]) -> Float32[Tensor, "T ..."]:
         """One example a second, as the clip's own were made."""
-        return window_examples(waveform, len(waveform) // AUDIO_RATE, self._alignment)
+        return self._front_end.examples(waveform, len(waveform) // AUDIO_RATE, self._alignment)
 
     def hears_absent(self, place: int, clip: LabelledClip) -> bool:
         """Whether the clip's foreign sound is certainly of classes that are not in its picture."""
@@ -109,10 +117,10 @@ class SoundBank:
                     return ref
         return None
 
-    def _as_of(self, clip: LabelledClip, other: ClipRef) -> Float32[Tensor, "T 1 96 64"]:
+    def _as_of(self, clip: LabelledClip, other: ClipRef) -> Float32[Tensor, "T ..."]:
         heard, seconds = self._read(other), len(clip.frames)
         if heard.waveform is None:
-            return torch.from_numpy(heard.log_mel[np.resize(np.arange(len(heard.log_mel)), seconds)])
+            return torch.from_numpy(heard.sound[np.resize(np.arange(len(heard.sound)), seconds)])
         return self.front_end(at_loudness(np.resize(heard.waveform, seconds * AUDIO_RATE), _wanted_loudness(clip)))
 
     def _load(self, ref: ClipRef) -> Heard:
@@ -121,7 +129,7 @@ class SoundBank:
             sounding = np.any([one.sounding for one in clip.instances], axis=0)
         else:
             sounding = clip.masks.any((1, 2)) | ~clip.labelled
-        return Heard(clip.waveform, clip.log_mel, tuple(np.flatnonzero(sounding).tolist()))
+        return Heard(clip.waveform, clip.sound, tuple(np.flatnonzero(sounding).tolist()))
 
 
 def loudness(waveform: Float[np.ndarray, " n"]) -> float:

@@ -25,17 +25,13 @@ from torch import Tensor, nn
 from avs_core import storage
 from avs_core.audio import Alignment
 from avs_core.errors import BundleError, NotFound
-from avs_core.models import audio_cnn, vggish, yamnet
-from avs_core.models.audio_cnn import AudioCNN
+from avs_core.models.audio_encoders import find_audio_encoder
 from avs_core.models.calibration import Calibration
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
 from avs_core.models.two_stage import TwoStageConfig, TwoStageNet
-from avs_core.models.vggish import VGGish
 from avs_core.models.weights import complaint, fill, some
-from avs_core.models.yamnet import YAMNet
 
-AudioEncoderName = Literal["vggish", "audio_cnn", "yamnet"]
 Setting = Literal["s4", "ms3", "avss"]
 Arch = Literal["tpavi", "instance_aware", "two_stage"]
 Net = TPAVINet | InstanceAwareNet | TwoStageNet
@@ -53,16 +49,6 @@ _NETS: dict[type[NetConfig], type[Any]] = {
     InstanceAwareConfig: InstanceAwareNet,
     TwoStageConfig: TwoStageNet,
 }
-_AUDIO_ENCODERS: dict[AudioEncoderName, type[nn.Module]] = {
-    "vggish": VGGish,
-    "audio_cnn": AudioCNN,
-    "yamnet": YAMNet,
-}
-_EMBEDDINGS: dict[AudioEncoderName, int] = {
-    "vggish": vggish.EMBEDDING,
-    "audio_cnn": audio_cnn.EMBEDDING,
-    "yamnet": yamnet.EMBEDDING,
-}
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -70,6 +56,7 @@ class BundleConfig(BaseModel):
     """Everything but the weights that decides what a bundle answers.
 
     arch        which of the nets it is; the section of that name says what it is made of, the others are None
+    audio_encoder  see avs_core.models.audio_encoders; a bundle with another package's needs that package
     size        side of the square frames the net sees, in pixels: a multiple of the net's coarsest stride
     mean, std   per RGB channel, of values scaled to [0, 1]
     alignment   where the sound of second k is taken: see avs_core.audio.window_examples
@@ -87,7 +74,7 @@ class BundleConfig(BaseModel):
     tpavi: TPAVIConfig | None = None
     instance_aware: InstanceAwareConfig | None = None
     two_stage: TwoStageConfig | None = None
-    audio_encoder: AudioEncoderName
+    audio_encoder: str
     size: int = Field(default=224, ge=32)
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -116,7 +103,7 @@ class BundleConfig(BaseModel):
 
     @model_validator(mode="after")
     def _encoder_fits(self) -> "BundleConfig":
-        given, wanted = _EMBEDDINGS[self.audio_encoder], self.net.audio_channels
+        given, wanted = find_audio_encoder(self.audio_encoder).embedding, self.net.audio_channels
         if given != wanted:
             raise ValueError(f"{self.audio_encoder} gives {given} numbers, {self.arch}.audio_channels is {wanted}")
         return self
@@ -140,9 +127,9 @@ class Bundle:
     weights_sha256: str
 
 
-def build_audio_encoder(name: AudioEncoderName) -> nn.Module:
-    """An untrained audio encoder, (N, 1, 96, 64) → (N, 128), or (N, 1024) for yamnet."""
-    return _AUDIO_ENCODERS[name]()
+def build_audio_encoder(name: str) -> nn.Module:
+    """An untrained audio encoder, (N, …) → (N, A). Raises BundleError for a name that none has."""
+    return find_audio_encoder(name).kind()
 
 
 def build_net(config: NetConfig) -> Net:
@@ -167,7 +154,7 @@ def save_bundle(
         raise BundleError(f"the net is {net.config}, but the bundle's config says {config.net}")
     if config.instance_aware is not None and len(categories) != config.instance_aware.categories:
         raise BundleError(f"{config.instance_aware.categories} categories need as many names, got {len(categories)}")
-    if not isinstance(audio_encoder, _AUDIO_ENCODERS[config.audio_encoder]):
+    if not isinstance(audio_encoder, find_audio_encoder(config.audio_encoder).kind):
         raise BundleError(
             f"the audio encoder is a {type(audio_encoder).__name__}, the config says {config.audio_encoder}"
         )

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from avs_core.audio import window_examples
 from avs_core.clip import Clip
 from avs_core.errors import ConfigError, NonFiniteOutput
+from avs_core.models.audio_encoders import find_audio_encoder
 from avs_core.models.bundle import Bundle
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareOutput
 from avs_core.models.overlap import ious
@@ -95,6 +95,7 @@ class WindowSegmenter(ABC):
         self._config = bundle.config
         self._net = bundle.net.to(self.device).eval()
         self._audio_encoder = bundle.audio_encoder.to(self.device).eval()
+        self._front_end = find_audio_encoder(bundle.config.audio_encoder).front_end
         self._mean = torch.tensor(bundle.config.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(bundle.config.std, device=self.device)[:, None, None]
 
@@ -121,7 +122,7 @@ class WindowSegmenter(ABC):
     def _pass(self, clip: Clip, start_s: int, first: int, stop: int, phase: int) -> Output:
         """One forward pass: the seconds [first, stop) at one phase, with the sound that belongs to that phase."""
         shift = phase_offsets(clip.frames.shape[1])[phase] - FRAME_OFFSET_S
-        examples = window_examples(
+        examples = self._front_end.examples(
             clip.waveform, stop - first, self._config.alignment, first + shift - clip.audio_start_s
         )
         # A GPU may round float32 products to 19 bits and choose algorithms by speed; archives must not depend on it.

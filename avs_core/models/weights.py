@@ -6,6 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from avs_core.errors import BundleError
+
 
 def complaint(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], squeeze: bool = False) -> str:
     """Which weights are missing, unknown or misshapen, by name; "" when all fits.
@@ -40,6 +42,11 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         unsaved = [name for name, buffer in owner.named_buffers(recurse=False) if buffer.is_meta]
         for name in unsaved:
             setattr(owner, name, torch.empty_like(owner.get_buffer(name), device="cpu"))
+        if unsaved and not hasattr(owner, "init_non_persistent_buffers"):
+            raise BundleError(
+                f"a bundle must hold the whole state of its modules; {type(owner).__name__} has buffers that no state "
+                f"dict holds: {some(unsaved)}: register them as persistent"
+            )
         if unsaved:
             cast(Any, owner).init_non_persistent_buffers()
 

@@ -113,7 +113,7 @@ def _weighable(
 ) -> Weighable:
     wanted = torch.from_numpy(clip.labelled)
     found = net.look(normalise(torch.from_numpy(clip.frames)[wanted][:, None])).proposals
-    heard = torch.sigmoid(net.hearing(audio_encoder(torch.from_numpy(clip.log_mel)[wanted])))[:, None]
+    heard = torch.sigmoid(net.hearing(audio_encoder(torch.from_numpy(clip.sound)[wanted])))[:, None]
     p, masks = found.probabilities, found.masks
     truth = F.adaptive_avg_pool2d(torch.from_numpy(clip.masks)[wanted].float(), (masks.shape[-2], masks.shape[-1]))
     told = evidence(p, masks > 0, heard)
@@ -136,7 +136,7 @@ def fit_weighing(clips: Sequence[Weighable]) -> Weighing | None:
 def _found(find: Find, held_out: HeldOut) -> Iterator[tuple[LabelledClip, list[FrameObjects]]]:
     """Each clip of val, and what is found in each of its frames."""
     for clip in held_out.load("val"):
-        seen, sound, step = torch.from_numpy(clip.frames), torch.from_numpy(clip.log_mel), held_out.window_s
+        seen, sound, step = torch.from_numpy(clip.frames), torch.from_numpy(clip.sound), held_out.window_s
         windows = [slice(t, t + step) for t in range(0, len(seen), step)]
         with torch.inference_mode():
             found = [one for at in windows for one in find(seen[None, at], sound[None, at])]

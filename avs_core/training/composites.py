@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
+from avs_core.audio import LOG_MEL, FrontEnd
 from avs_core.datasets.composed import ComposedSet
-from avs_core.datasets.labelled import LabelledSet
+from avs_core.datasets.labelled import LabelledSet, heard_by
 from avs_core.datasets.sources import Sources, Split
 from avs_core.errors import ConfigError
 from avs_core.models.bundle import (
-    AudioEncoderName,
     BundleConfig,
     build_audio_encoder,
     load_bundle,
@@ -59,7 +59,7 @@ class LightRecipe:
     sound: LoopConfig
     joint: LoopConfig
     objective: LightObjective
-    audio_encoder: AudioEncoderName = "audio_cnn"
+    audio_encoder: str = "audio_cnn"
     hearing: float = 4.0
     pairs: bool = False
     bundle_size: int = 320
@@ -111,11 +111,19 @@ def categories_of(name: str, materials: Materials) -> tuple[str, ...]:
     return tuple(photographs(name, materials).categories)
 
 
-def share_of(name: str, materials: Materials, feed: FeedConfig, stream: StreamConfig, steps: int) -> Share:
-    """Clips of the data, or composites that stand for them. Raises ConfigError."""
+def share_of(
+    name: str,
+    materials: Materials,
+    feed: FeedConfig,
+    stream: StreamConfig,
+    steps: int,
+    front_end: FrontEnd = LOG_MEL,
+) -> Share:
+    """Clips of the data, or composites that stand for them, heard through the front end. Raises ConfigError."""
     if materials.data is not None:
         return partial(labelled_share, materials.data, replace(feed, seed=materials.seed))
-    return partial(composite_share, photographs(name, materials), replace(stream, seed=materials.seed), steps)
+    own = replace(stream, seed=materials.seed)
+    return partial(composite_share, photographs(name, materials), own, steps, front_end=front_end)
 
 
 def share_of_sound(name: str, materials: Materials, feed: FeedConfig, stream: StreamConfig, steps: int) -> Share:
@@ -126,12 +134,20 @@ def share_of_sound(name: str, materials: Materials, feed: FeedConfig, stream: St
     return partial(sound_share, photographs(name, materials), replace(stream, seed=seed), steps)
 
 
-def held_out_of(name: str, materials: Materials, size: int, window_s: int, val_clips: int, test_clips: int) -> HeldOut:
-    """The data's own splits, or as many composites as are said. Raises ConfigError."""
+def held_out_of(
+    name: str,
+    materials: Materials,
+    size: int,
+    window_s: int,
+    val_clips: int,
+    test_clips: int,
+    front_end: FrontEnd = LOG_MEL,
+) -> HeldOut:
+    """The data's own splits, or as many composites as are said, heard through the front end. Raises ConfigError."""
     data = materials.data
     if data is None:
         sizes: dict[Split, int] = {"val": val_clips, "test": test_clips}
-        data = ComposedSet(photographs(name, materials), sizes, window_s)
+        data = heard_by(ComposedSet(photographs(name, materials), sizes, window_s), front_end)
     return HeldOut(data, size, "aligned", window_s)
 
 
@@ -158,14 +174,18 @@ def labelled_share(data: LabelledSet, feed: FeedConfig, rank: int, world: int) -
     return LabelledBatches(data, "train", feed, rank, world)
 
 
-def composite_share(sources: Sources, config: StreamConfig, steps: int, rank: int, world: int) -> Dataset[Batch]:
+def composite_share(
+    sources: Sources, config: StreamConfig, steps: int, rank: int, world: int, front_end: FrontEnd = LOG_MEL
+) -> Dataset[Batch]:
     """Composites on the fly."""
-    return CompositeBatches(sources, "train", config, steps, rank, world)
+    return CompositeBatches(sources, "train", config, steps, rank, world, front_end)
 
 
-def pair_share(sources: Sources, config: StreamConfig, steps: int, rank: int, world: int) -> Dataset[Batch]:
+def pair_share(
+    sources: Sources, config: StreamConfig, steps: int, rank: int, world: int, front_end: FrontEnd = LOG_MEL
+) -> Dataset[Batch]:
     """Composites on the fly, each with two sounds."""
-    return SwapBatches(sources, "train", config, steps, rank, world)
+    return SwapBatches(sources, "train", config, steps, rank, world, front_end)
 
 
 def sound_share(sources: Sources, config: StreamConfig, steps: int, rank: int, world: int) -> Dataset[Batch]:

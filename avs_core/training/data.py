@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from avs_core.audio import window_examples
+from avs_core.audio import LOG_MEL, FrontEnd
 from avs_core.clip import AUDIO_RATE
 from avs_core.datasets.composites import Composer, ComposerConfig, Composite, Scene
 from avs_core.datasets.sources import Sources, Split
@@ -51,7 +51,7 @@ class Batch:
     """
 
     frames: UInt8[Tensor, "B T H W 3"]
-    log_mel: Float32[Tensor, "B T 1 96 64"]
+    sound: Float32[Tensor, "B T ..."]
     masks: Bool[Tensor, "B T H W"]
     labelled: Bool[Tensor, "B T"]
     labels: Int64[Tensor, "B T H W"] | None = None
@@ -87,10 +87,18 @@ class OnTheFly(Dataset[Batch]):
     """Batch number → this process's share of it. The composer is made in the process that uses it."""
 
     def __init__(
-        self, sources: Sources, split: Split, config: StreamConfig, length: int, rank: int = 0, world: int = 1
+        self,
+        sources: Sources,
+        split: Split,
+        config: StreamConfig,
+        length: int,
+        rank: int = 0,
+        world: int = 1,
+        front_end: FrontEnd = LOG_MEL,
     ) -> None:
         """Raises ConfigError for more processes than clips."""
         self.sources, self.split, self.config, self._length = sources, split, config, length
+        self.front_end = front_end
         self._own = shared_clips(config.clips, rank, world)
 
     def __len__(self) -> int:
@@ -144,7 +152,7 @@ class CompositeBatches(OnTheFly):
         outlines, kinds = object_labels(composite.objects, masks.shape, categories)
         return Batch(
             frames=torch.from_numpy(composite.frames)[None],
-            log_mel=window_examples(waveform, self.config.frames)[None],
+            sound=self.front_end.examples(waveform, self.config.frames)[None],
             masks=torch.from_numpy(masks)[None],
             labelled=torch.ones(1, self.config.frames, dtype=torch.bool),
             heard=heard_labels(heard, self.config.frames, categories)[None],
@@ -170,7 +178,7 @@ class SoundBatches(OnTheFly):
         waveform, heard = heard_scene(self.composer, self.composer.plan(seed))
         return Batch(
             frames=torch.zeros(1, seconds, 1, 1, 3, dtype=torch.uint8),
-            log_mel=window_examples(waveform, seconds)[None],
+            sound=self.front_end.examples(waveform, seconds)[None],
             masks=torch.zeros(1, seconds, 1, 1, dtype=torch.bool),
             labelled=torch.ones(1, seconds, dtype=torch.bool),
             heard=heard_labels(heard, seconds, categories)[None],

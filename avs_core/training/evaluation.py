@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from avs_core.audio import window_examples
 from avs_core.clip import AUDIO_RATE
 from avs_core.datasets.labelled import LabelledClip
 from avs_core.errors import TrainingError
@@ -92,17 +91,17 @@ def evaluate(predict: Predict, clips: Iterable[LabelledClip], window_s: int) -> 
     before: LabelledClip | None = None
 
     def swap(clip: LabelledClip, other: LabelledClip) -> None:
-        seconds = np.resize(np.arange(len(other.log_mel)), len(clip.frames))
-        wrong = torch.from_numpy(other.log_mel[seconds])
+        seconds = np.resize(np.arange(len(other.sound)), len(clip.frames))
+        wrong = torch.from_numpy(other.sound[seconds])
         foreign.add(labelled_logits(predict, clip, wrong, window_s), truth(clip))
 
     for count, clip in enumerate(clips, 1):
         target, seconds = truth(clip), len(clip.frames)
         silence = hush(seconds * AUDIO_RATE, np.random.default_rng(count))
-        logits = labelled_logits(predict, clip, torch.from_numpy(clip.log_mel), window_s)
+        logits = labelled_logits(predict, clip, torch.from_numpy(clip.sound), window_s)
         own.add(logits, target)
         curve.update(logits, target)
-        hushed.add(labelled_logits(predict, clip, window_examples(silence, seconds), window_s), target)
+        hushed.add(labelled_logits(predict, clip, clip.front_end.examples(silence, seconds), window_s), target)
         empty.add(torch.full(target.shape, -10.0), target)
         if before is None:
             first = clip
@@ -121,10 +120,10 @@ def truth(clip: LabelledClip) -> Bool[Tensor, "L H W"]:
 
 
 def labelled_logits(
-    predict: Predict, clip: LabelledClip, log_mel: Float32[Tensor, "T 1 96 64"], window_s: int
+    predict: Predict, clip: LabelledClip, sound: Float32[Tensor, "T ..."], window_s: int
 ) -> Float[Tensor, "L *K H W"]:
     """The net's answer for the labelled seconds of a clip's pictures, under a sound of its length."""
     frames = torch.from_numpy(clip.frames)
     cuts = [slice(first, first + window_s) for first in range(0, len(frames), window_s)]
-    logits = torch.cat([predict(frames[None, at], log_mel[None, at])[0] for at in cuts])
+    logits = torch.cat([predict(frames[None, at], sound[None, at])[0] for at in cuts])
     return logits[torch.from_numpy(clip.labelled)]

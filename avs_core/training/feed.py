@@ -95,7 +95,7 @@ def clip_batch(clip: LabelledClip, categories: Sequence[str]) -> Batch:
         outlines, kinds = (one[None] for one in object_labels(clip.instances, clip.masks.shape, categories))
     return Batch(
         frames=torch.from_numpy(clip.frames)[None],
-        log_mel=torch.from_numpy(clip.log_mel)[None],
+        sound=torch.from_numpy(clip.sound)[None],
         masks=torch.from_numpy(clip.masks)[None],
         labelled=torch.from_numpy(clip.labelled)[None],
         labels=None if clip.labels is None else torch.from_numpy(clip.labels)[None],

@@ -50,7 +50,7 @@ class HeldOut:
         """
         predict = predictor(trainee)
         answers = (
-            (labelled_logits(predict, clip, torch.from_numpy(clip.log_mel), self.window_s), clip)
+            (labelled_logits(predict, clip, torch.from_numpy(clip.sound), self.window_s), clip)
             for clip in self.load("val")
         )
         with torch.inference_mode():
@@ -68,7 +68,7 @@ class HeldOut:
         with torch.inference_mode():
             for ref in self.refs("val")[:clips]:
                 clip = self.data.load(ref, self.size, self.alignment)
-                logits = labelled_logits(predict, clip, torch.from_numpy(clip.log_mel), self.window_s)
+                logits = labelled_logits(predict, clip, torch.from_numpy(clip.sound), self.window_s)
                 found[f"{ref.setting}-{ref.clip_id}.png"] = _png(_sheet(clip, logits))
         return found
 
@@ -77,10 +77,8 @@ def predictor(trainee: Trainee) -> Predict:
     """What a trainee in eval mode answers, on whatever device it is."""
     device = next(trainee.parameters()).device
 
-    def predict(
-        frames: UInt8[Tensor, "1 T H W 3"], log_mel: Float32[Tensor, "1 T 1 96 64"]
-    ) -> Float[Tensor, "1 T *K H W"]:
-        masks = trainee(frames.to(device), log_mel.to(device)).masks
+    def predict(frames: UInt8[Tensor, "1 T H W 3"], sound: Float32[Tensor, "1 T ..."]) -> Float[Tensor, "1 T *K H W"]:
+        masks = trainee(frames.to(device), sound.to(device)).masks
         logits: Tensor = masks.logits.float().cpu()
         return logits
 

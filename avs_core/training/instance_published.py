@@ -23,7 +23,7 @@ import torch
 from avs_core.datasets.labelled import LabelledSet, Setting
 from avs_core.datasets.regions import RegionSet
 from avs_core.errors import CheckpointMismatch, ConfigError
-from avs_core.models.bundle import AudioEncoderName, BundleConfig, load_bundle, save_bundle
+from avs_core.models.bundle import BundleConfig, load_bundle, save_bundle
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.training.card import figures, instance_aware_net
 from avs_core.training.composites import labelled_share
@@ -40,7 +40,7 @@ from avs_core.training.network import Trainee
 from avs_core.training.published import ALIGNMENT, PUBLISHED_INPUT
 from avs_core.training.recipe_job import RecipeJob
 
-AUDIO: AudioEncoderName = "vggish"
+AUDIO: str = "vggish"
 WINDOW_S = 5
 
 LIMITS = (

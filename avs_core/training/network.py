@@ -50,7 +50,7 @@ class Trainee(nn.Module):
         for module in self._frozen:
             module.requires_grad_(False)
 
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, sound: Float[Tensor, "B T ..."]) -> Answer:
         """Masks of these frames under this sound; without frames what is heard."""
         raise NotImplementedError
 
@@ -86,9 +86,9 @@ class NamingTrainee(Trainee):
         for level in net.neck:
             level.register_forward_pre_hook(lambda _module, inputs: tuple(x.contiguous() for x in inputs))
 
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, sound: Float[Tensor, "B T ..."]) -> Answer:
         """Masks, and what the two heads say; without frames only what is heard."""
-        audio = embed(self.audio_encoder, log_mel)
+        audio = embed(self.audio_encoder, sound)
         if frames is None:
             return Answer(None, None if self.namer is None else self.namer(audio))
         masks, levels = self._masks(self.normalise(frames), audio)
@@ -136,7 +136,7 @@ def new_namer(channels: int, categories: int) -> nn.Linear:
     return namer
 
 
-def embed(audio_encoder: nn.Module, log_mel: Float[Tensor, "B T 1 96 64"]) -> Float[Tensor, "B T A"]:
+def embed(audio_encoder: nn.Module, sound: Float[Tensor, "B T ..."]) -> Float[Tensor, "B T A"]:
     """One audio vector a second."""
-    embedding: Tensor = audio_encoder(rearrange(log_mel, "B T c m f -> (B T) c m f"))
-    return rearrange(embedding, "(B T) A -> B T A", B=len(log_mel))
+    embedding: Tensor = audio_encoder(sound.flatten(0, 1))
+    return rearrange(embedding, "(B T) A -> B T A", B=len(sound))

@@ -53,7 +53,7 @@ class RecipeJob:
 
     def loss(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """See TrainingJob."""
-        return self.objective(model(batch.frames if self.sees else None, batch.log_mel), batch)
+        return self.objective(model(batch.frames if self.sees else None, batch.sound), batch)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """See TrainingJob."""

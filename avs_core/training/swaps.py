@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32
 
-from avs_core.audio import window_examples
 from avs_core.datasets.composites import ComposerConfig, Composite, ObjectRecord
 from avs_core.datasets.scenes import Voice
 from avs_core.training.data import (
@@ -114,7 +113,7 @@ class SwapBatches(OnTheFly):
         outlines, kinds = object_labels(clip.objects, masks.shape, categories)
         return Batch(
             frames=torch.from_numpy(clip.frames)[None],
-            log_mel=window_examples(waveform, seconds)[None],
+            sound=self.front_end.examples(waveform, seconds)[None],
             masks=torch.from_numpy(masks)[None],
             labelled=torch.ones(1, seconds, dtype=torch.bool),
             heard=heard_labels(heard, seconds, categories)[None],

@@ -43,11 +43,11 @@ class TwoStageTrainee(NamingTrainee):
         super().__init__(net, audio_encoder, normalise, categories, frozen)
         self._stage = stage
 
-    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, log_mel: Float[Tensor, "B T 1 96 64"]) -> Answer:
+    def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, sound: Float[Tensor, "B T ..."]) -> Answer:
         """Regions in stage 1; in stage 2 masks, and what the two heads say."""
         if self._stage == "instances" and frames is not None:
             return Answer(self.net.regions(self.normalise(frames)))
-        return super().forward(frames, log_mel)
+        return super().forward(frames, sound)
 
     def _masks(
         self, frames: Float[Tensor, "B T 3 H W"], audio: Float[Tensor, "B T A"]

@@ -8,7 +8,6 @@ import torch
 
 from avs_core.errors import ConfigError
 from avs_core.models.bundle import (
-    AudioEncoderName,
     BundleConfig,
     build_audio_encoder,
     load_bundle,
@@ -64,7 +63,7 @@ class TwoStageRecipe:
     fusion: LoopConfig
     objective: LightObjective
     normalise: Normalisation = LITE0_INPUT
-    audio_encoder: AudioEncoderName = "audio_cnn"
+    audio_encoder: str = "audio_cnn"
     bundle_size: int = 320
     window_s: int = 5
     val_clips: int = 30

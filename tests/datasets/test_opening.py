@@ -138,7 +138,7 @@ def test_every_layout_on_s3(s3_bucket: str, tmp_path: Path) -> None:
         here, there = local.load(ref, 32), remote.load(ref, 32)
         assert np.array_equal(here.frames, there.frames)
         assert np.array_equal(here.masks, there.masks)
-        assert np.array_equal(here.log_mel, there.log_mel)
+        assert np.array_equal(here.sound, there.sound)
         assert check_dataset(remote, deep=True).sound
         storage.delete(storage.join(root, remote.entry(ref).files.masks[0]))
         assert [finding.kind for finding in check_dataset(root).damage] == ["missing"]

@@ -22,8 +22,8 @@ def made(seed: int) -> tuple[LabelledClip, torch.Tensor]:
     masks = rng.random((SECONDS, SIZE, SIZE)) < 0.3
     masks[rng.random(SECONDS) < 0.3] = False
     ref = ClipRef(f"c{seed}", "ms3", "test", f"v{seed // 2}", SECONDS, (0, 1, 2), ("a",) if seed % 2 else ("a", "b"), 1)
-    log_mel = np.zeros((SECONDS, 1, 96, 64), np.float32)
-    clip = LabelledClip(ref, np.zeros((SECONDS, SIZE, SIZE, 3), np.uint8), log_mel, None, masks, np.ones(SECONDS, bool))
+    sound = np.zeros((SECONDS, 1, 96, 64), np.float32)
+    clip = LabelledClip(ref, np.zeros((SECONDS, SIZE, SIZE, 3), np.uint8), sound, None, masks, np.ones(SECONDS, bool))
     logits = torch.from_numpy(rng.normal(0, 1.5, masks.shape) + 2.0 * masks - 1).float()
     return clip, logits
 

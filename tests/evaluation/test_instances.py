@@ -126,7 +126,7 @@ def test_labelled_frames_with_what_is_seen_in_them() -> None:
     clip = LabelledClip(
         ref=ClipRef("one", "ms3", "test", "one", 2, (1,)),
         frames=np.zeros((2, 32, 32, 3), np.uint8),
-        log_mel=np.zeros((2, 1, 96, 64), np.float32),
+        sound=np.zeros((2, 1, 96, 64), np.float32),
         waveform=None,
         masks=visible,
         labelled=np.array([False, True]),

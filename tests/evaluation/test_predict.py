@@ -19,10 +19,10 @@ LOG_MEL = torch.randn(5, 1, 96, 64, generator=torch.Generator().manual_seed(0))
 def test_windows_are_asked_one_by_one() -> None:
     asked: list[int] = []
 
-    def listen(frames: torch.Tensor, log_mel: torch.Tensor) -> torch.Tensor:
-        assert frames.shape[1] == log_mel.shape[1]
+    def listen(frames: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
+        assert frames.shape[1] == sound.shape[1]
         asked.append(frames.shape[1])
-        return eye(frames, log_mel)
+        return eye(frames, sound)
 
     logits = Candidate("x", listen, 64, "aligned", 2).logits(FRAMES, LOG_MEL)
     assert asked == [2, 2, 1]
@@ -58,7 +58,7 @@ def test_pictures_are_looked_at_once_for_all_sounds(monkeypatch: pytest.MonkeyPa
 
 
 def test_logits_that_are_no_numbers_stop_the_evaluation() -> None:
-    def broken(frames: torch.Tensor, log_mel: torch.Tensor) -> torch.Tensor:
+    def broken(frames: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
         return torch.full(frames.shape[:-1], torch.nan)
 
     with pytest.raises(NonFiniteOutput, match="must be finite"):

@@ -94,7 +94,7 @@ class World:
         clip = LabelledClip(
             ref=ref,
             frames=np.stack([picture] * SECONDS),
-            log_mel=window_examples(waveform, SECONDS, alignment).numpy(),
+            sound=window_examples(waveform, SECONDS, alignment).numpy(),
             waveform=None if "waveform" in self.hidden else waveform,
             masks=np.stack([mask] * SECONDS),
             labelled=np.ones(SECONDS, bool),
@@ -114,22 +114,22 @@ def shown(frames: Tensor, colour: str) -> Tensor:
     return (frames.float() - torch.tensor(COLOURS[colour]).float()).abs().sum(-1) < 30
 
 
-def audible(log_mel: Tensor, colour: str) -> Tensor:
+def audible(sound: Tensor, colour: str) -> Tensor:
     """In which seconds its tone stands out, (1, T): its loudest band is well above the mean of all bands."""
-    energy = log_mel.exp().mean(3).squeeze(2)
+    energy = sound.exp().mean(3).squeeze(2)
     band = window_examples(tone(colour, 1), 1).exp().mean((0, 1, 2)).argmax()
     return energy[..., band] > 8 * energy.mean(-1)
 
 
-def eye(frames: Tensor, log_mel: Tensor) -> Tensor:
+def eye(frames: Tensor, sound: Tensor) -> Tensor:
     """Lights everything coloured, whatever is heard: a saliency model."""
     seen = torch.stack([shown(frames, colour) for colour in COLOURS]).any(0)
     return torch.where(seen, 3.0, -3.0)
 
 
-def oracle(frames: Tensor, log_mel: Tensor) -> Tensor:
+def oracle(frames: Tensor, sound: Tensor) -> Tensor:
     """Lights the colours whose tones are heard."""
-    lit = torch.stack([shown(frames, c) & audible(log_mel, c)[..., None, None] for c in COLOURS]).any(0)
+    lit = torch.stack([shown(frames, c) & audible(sound, c)[..., None, None] for c in COLOURS]).any(0)
     return torch.where(lit, 3.0, -3.0)
 
 

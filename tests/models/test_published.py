@@ -9,8 +9,8 @@ from parity.generate import state_dict, uniform
 from torch import Tensor
 
 from avs_core.errors import CheckpointMismatch, ConfigError
-from avs_core.models import bundle as bundles
 from avs_core.models import published
+from avs_core.models.audio_encoders import BUILT_IN, AudioEncoder
 from avs_core.models.bundle import load_bundle, read_card
 from avs_core.models.published import import_bundle, import_published, load_published
 from avs_core.models.tpavi import TPAVINet
@@ -85,7 +85,7 @@ def test_published_files_become_a_bundle(
             self.features, self.embeddings = torch.nn.Sequential(), self.embeddings[4:5]
 
     monkeypatch.setattr(published, "VGGish", Small)
-    monkeypatch.setitem(bundles._AUDIO_ENCODERS, "vggish", Small)
+    monkeypatch.setitem(BUILT_IN, "vggish", AudioEncoder(Small, 128))
     torch.save(resnet, tmp_path / "net.pth")
     torch.save(Small().state_dict(), tmp_path / "vggish.pth")
     sha256 = import_bundle(tmp_path / "out", tmp_path / "net.pth", tmp_path / "vggish.pth", "resnet50", "s4")

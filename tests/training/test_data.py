@@ -45,7 +45,7 @@ def test_a_batch_is_its_composites(tiny_sources: Sources) -> None:
         clip = composed(tiny_sources, 6 + i)
         assert np.array_equal(batch.frames[i].numpy(), clip.frames)
         assert np.array_equal(batch.masks[i].numpy(), clip.masks)
-        assert torch.equal(batch.log_mel[i], window_examples(clip.waveform, 2))
+        assert torch.equal(batch.sound[i], window_examples(clip.waveform, 2))
         for k, category in enumerate(tiny_sources.categories):
             wanted = np.any([one.sounding for one in clip.objects if one.category == category] or [[False] * 2], axis=0)
             assert np.array_equal(batch.heard[i, :, k].numpy(), wanted)
@@ -89,7 +89,7 @@ def test_a_foreign_sound_names_what_is_heard_and_lights_nothing(tiny_sources: So
     for number in range(30):
         batch, own = dataset[number], plain[number]
         assert torch.equal(batch.frames, own.frames)
-        if torch.equal(batch.log_mel, own.log_mel):
+        if torch.equal(batch.sound, own.sound):
             continue  # every kind of the tiny set is in the picture, so no other scene was foreign to it
         replaced += 1
         assert not batch.masks.any()
@@ -101,7 +101,7 @@ def test_a_foreign_sound_names_what_is_heard_and_lights_nothing(tiny_sources: So
 def test_sound_batches_hear_what_composites_hear(tiny_sources: Sources) -> None:
     config = StreamConfig(size=64, clips=3, frames=2, hushed=0.0, foreign=0.0, apart=False)
     seen, heard = (kind(tiny_sources, "train", config, 9)[4] for kind in (CompositeBatches, SoundBatches))
-    assert torch.equal(seen.log_mel, heard.log_mel)
+    assert torch.equal(seen.sound, heard.sound)
     assert torch.equal(seen.heard, heard.heard)
 
 
@@ -137,7 +137,7 @@ def test_apart_makes_each_second_a_clip(tiny_sources: Sources) -> None:
 def test_stacking_is_concatenation(tiny_sources: Sources) -> None:
     dataset = SoundBatches(tiny_sources, "train", StreamConfig(clips=2), 9)
     both = stack([dataset[0], dataset[1]])
-    assert torch.equal(both.log_mel, torch.cat([dataset[0].log_mel, dataset[1].log_mel]))
+    assert torch.equal(both.sound, torch.cat([dataset[0].sound, dataset[1].sound]))
 
 
 def test_a_hush_is_faint_but_not_digital_silence() -> None:

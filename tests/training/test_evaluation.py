@@ -21,7 +21,7 @@ def clips(tiny_sources: Sources) -> list[LabelledClip]:
     return [data.load(ref, 32) for ref in data.clips("test")]
 
 
-def eye(frames: Tensor, log_mel: Tensor) -> Tensor:
+def eye(frames: Tensor, sound: Tensor) -> Tensor:
     """Lights what is strongly coloured, whatever is heard."""
     spread = frames.amax(-1).float() - frames.amin(-1).float()
     return (spread - 60) / 10
@@ -59,9 +59,9 @@ def test_an_empty_answer_scores_the_dark_share_of_silent_frames(clips: list[Labe
 def test_each_sound_reaches_the_answer_and_windows_cut_it(clips: list[LabelledClip]) -> None:
     heard: list[Tensor] = []
 
-    def listen(frames: Tensor, log_mel: Tensor) -> Tensor:
-        assert frames.shape[1] == log_mel.shape[1]
-        heard.append(log_mel)
+    def listen(frames: Tensor, sound: Tensor) -> Tensor:
+        assert frames.shape[1] == sound.shape[1]
+        heard.append(sound)
         return torch.zeros(frames.shape[:-1])
 
     evaluate(listen, clips[:2], window_s=2)

@@ -29,7 +29,7 @@ def test_validation_is_the_miou_of_every_frame(held_out: HeldOut, trainee: Train
     scores, trainee = FrameScores(), trainee.eval()
     with torch.inference_mode():
         for clip in held_out.load("val"):
-            masks = trainee(torch.from_numpy(clip.frames)[None], torch.from_numpy(clip.log_mel)[None]).masks
+            masks = trainee(torch.from_numpy(clip.frames)[None], torch.from_numpy(clip.sound)[None]).masks
             scores.update(masks.logits[0], torch.from_numpy(clip.masks))
     assert held_out.validate(trainee) == {"miou": pytest.approx(scores.compute().miou, abs=1e-6)}
 
@@ -56,8 +56,8 @@ def test_the_figure_of_classes_is_a_mean_over_classes() -> None:
     data = SemanticTold(((0,),) * 2, (5,) * 2, setting="avss")
 
     class Half(TPAVITrainee):
-        def forward(self, frames, log_mel):  # type: ignore[no-untyped-def]  # as Trainee's
-            answer = super().forward(frames, log_mel)
+        def forward(self, frames, sound):  # type: ignore[no-untyped-def]  # as Trainee's
+            answer = super().forward(frames, sound)
             logits = torch.zeros_like(answer.masks.logits)
             logits[:, :, 3, :16], logits[:, :, 1, 16:] = 9.0, 9.0
             return replace(answer, masks=replace(answer.masks, logits=logits))

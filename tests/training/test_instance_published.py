@@ -109,7 +109,7 @@ def test_without_names_an_object_is_only_something(tmp_path: Path) -> None:
     sight, _ = recipe.jobs(Materials(data=opened("ms3", tmp_path), init="bundle", workers=0))
     trainee, batch = stand_in(4, "sight").eval(), next(sight.batches(0, 0, 1))
     assert batch.kinds is not None
-    answer = trainee(batch.frames, batch.log_mel)
+    answer = trainee(batch.frames, batch.sound)
     objective = sight.objective  # type: ignore[attr-defined]  # a RecipeJob
     renamed = replace(batch, kinds=torch.full_like(batch.kinds, 3))
     for name, value in objective(answer, batch).items():

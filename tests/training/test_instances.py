@@ -77,7 +77,7 @@ def moved(trainee: InstanceTrainee, objective: Any, batch: Batch, steps: int = 1
     optimiser, losses = torch.optim.AdamW(learned, 3e-3, weight_decay=0), []
     trainee.train()
     for _ in range(steps):
-        loss = torch.stack(list(objective(trainee(batch.frames, batch.log_mel), batch).values())).sum()
+        loss = torch.stack(list(objective(trainee(batch.frames, batch.sound), batch).values())).sum()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         optimiser.step()
@@ -122,10 +122,10 @@ def test_a_picture_with_several_sounds_is_looked_at_once(tiny_sources: Sources, 
     looked: list[int] = []
     trainee.net.backbone.register_forward_hook(lambda _module, inputs, _output: looked.append(len(inputs[0])))
     order = torch.tensor([2, 0, 2, 1, 0])
-    frames, log_mel = batch.frames[order], torch.randn(5, 1, 1, 96, 64)
+    frames, sound = batch.frames[order], torch.randn(5, 1, 1, 96, 64)
     with torch.inference_mode():
-        answer = trainee(frames, log_mel)
-        alone = [trainee(frames[i : i + 1], log_mel[i : i + 1]).masks.logits[0] for i in range(5)]
+        answer = trainee(frames, sound)
+        alone = [trainee(frames[i : i + 1], sound[i : i + 1]).masks.logits[0] for i in range(5)]
     assert looked == [3, 1, 1, 1, 1, 1]
     assert answer.masks is not None
     torch.testing.assert_close(answer.masks.logits, torch.stack(alone), atol=1e-4, rtol=1e-4)
@@ -134,7 +134,7 @@ def test_a_picture_with_several_sounds_is_looked_at_once(tiny_sources: Sources, 
 def test_crossed_clips_are_every_picture_under_every_sound(tiny_sources: Sources) -> None:
     trainee = tiny(len(tiny_sources.categories), "correlation").eval()
     batch = SwapBatches(tiny_sources, "train", STREAM, 10)[0]
-    answer = trainee(batch.frames, batch.log_mel)
+    answer = trainee(batch.frames, batch.sound)
     logits, target, seen = crossed(answer.masks, batch)
     n, size = len(batch.frames), (8, 8)
     assert logits.shape == target.shape == seen.shape == (n * n, *size)
@@ -159,7 +159,7 @@ def test_crossed_clips_are_every_picture_under_every_sound(tiny_sources: Sources
 def test_of_what_nobody_tells_nothing_is_asked_under_other_sounds(tiny_sources: Sources) -> None:
     trainee = tiny(len(tiny_sources.categories), "correlation").eval()
     batch = SwapBatches(tiny_sources, "train", STREAM, 10)[0]
-    answer = trainee(batch.frames, batch.log_mel)
+    answer = trainee(batch.frames, batch.sound)
     everything, told = crossed(answer.masks, batch), crossed(answer.masks, batch, "sounding")
     n = len(batch.frames)
     for i, known in enumerate(given(batch, "sounding", (8, 8))):
@@ -177,7 +177,7 @@ def test_a_sound_of_the_batch_lights_what_it_names_in_other_pictures(tiny_source
     _, losses = moved(trainee, CorrelationObjective(crossed=True), batch, steps=15)
     assert losses[-1] < losses[0]
     with pytest.raises(ConfigError, match="this data set tells none"):
-        CorrelationObjective(crossed=True)(trainee(batch.frames, batch.log_mel), replace(batch, heard=None))
+        CorrelationObjective(crossed=True)(trainee(batch.frames, batch.sound), replace(batch, heard=None))
 
 
 def test_an_ear_of_another_kind_is_refused(done: Trained, tiny_sources: Sources) -> None:
@@ -188,7 +188,7 @@ def test_an_ear_of_another_kind_is_refused(done: Trained, tiny_sources: Sources)
 
 def test_nobody_says_what_is_heard_unless_asked(tiny_sources: Sources, batch: Batch) -> None:
     trainee = tiny(len(tiny_sources.categories), "correlation")
-    answer = trainee(batch.frames, batch.log_mel)
+    answer = trainee(batch.frames, batch.sound)
     assert batch.heard is not None
     other = replace(batch, heard=~batch.heard)
     silent, told = CorrelationObjective(), CorrelationObjective(naming=0.5)

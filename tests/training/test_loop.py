@@ -25,7 +25,7 @@ def batch(number: int) -> Batch:
     frames = torch.randint(0, 256, (1, 1, 8, 8, 3), generator=torch.Generator().manual_seed(number)).byte()
     return Batch(
         frames=frames,
-        log_mel=torch.zeros(1, 1, 1, 96, 64),
+        sound=torch.zeros(1, 1, 1, 96, 64),
         masks=frames[..., 0] > frames[..., 2],
         labelled=torch.ones(1, 1, dtype=torch.bool),
     )

@@ -30,7 +30,7 @@ def test_everything_but_the_backbone_learns(trainee: Trainee, batch: Batch) -> N
     before = {name: value.clone() for name, value in trainee.state_dict().items()}
     trainer = Trainer(trainee, LoopConfig(steps=3, lr=1e-3, warm_up=0))
     for _ in range(3):
-        trainer.advance(batch, lambda b: LightObjective()(trainee(b.frames, b.log_mel), b), None)
+        trainer.advance(batch, lambda b: LightObjective()(trainee(b.frames, b.sound), b), None)
     for name, value in trainee.state_dict().items():
         if value.is_floating_point():
             assert torch.equal(value, before[name]) == name.startswith("net.backbone."), name
@@ -41,7 +41,7 @@ def test_one_batch_can_be_learned_by_heart(trainee: Trainee, batch: Batch) -> No
     trainer = Trainer(trainee, LoopConfig(steps=20, lr=5e-3, warm_up=3))
     objective = LightObjective()
     for _ in range(trainer.config.steps):
-        terms = trainer.advance(batch, lambda b: objective(trainee(b.frames, b.log_mel), b), None)
+        terms = trainer.advance(batch, lambda b: objective(trainee(b.frames, b.sound), b), None)
         seen.append(terms["dice"])
     assert seen[-1] < 0.8 * seen[0]
 
@@ -52,7 +52,7 @@ def test_the_gradient_in_bfloat16_is_finite_and_near_that_in_float32(trainee: Tr
     for bf16 in (False, True):
         trainee.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            terms = LightObjective()(trainee(batch.frames, batch.log_mel), batch)
+            terms = LightObjective()(trainee(batch.frames, batch.sound), batch)
         torch.stack(list(terms.values())).sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in trainee.parameters() if p.grad is not None]))
     assert bool(torch.isfinite(gradients[1]).all())
@@ -60,7 +60,7 @@ def test_the_gradient_in_bfloat16_is_finite_and_near_that_in_float32(trainee: Tr
 
 
 def test_sounds_train_the_audio_encoder_only(trainee: Trainee, batch: Batch) -> None:
-    SoundObjective()(trainee.train()(None, batch.log_mel), batch)["naming"].backward()
+    SoundObjective()(trainee.train()(None, batch.sound), batch)["naming"].backward()
     touched = {name.split(".")[0] for name, p in trainee.named_parameters() if p.grad is not None}
     assert touched == {"audio_encoder", "namer"}
 
@@ -73,7 +73,7 @@ def test_the_backbone_never_updates_its_statistics(trainee: Trainee) -> None:
 
 
 def test_the_answer_has_the_shapes_of_its_clips(trainee: Trainee, batch: Batch) -> None:
-    answer = trainee.eval()(batch.frames, batch.log_mel)
+    answer = trainee.eval()(batch.frames, batch.sound)
     assert answer.masks.logits.shape == batch.masks.shape
     assert answer.named.shape == batch.heard.shape
     assert answer.shown.argmax(2).shape == batch.things.shape

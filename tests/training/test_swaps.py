@@ -33,7 +33,7 @@ def test_both_halves_show_the_same_and_sound_differently(tiny_sources: Sources) 
     assert own.things is not None
     assert other.things is not None
     assert torch.equal(own.things, other.things)
-    assert all(not torch.equal(a, b) for a, b in zip(own.log_mel, other.log_mel, strict=True))
+    assert all(not torch.equal(a, b) for a, b in zip(own.sound, other.sound, strict=True))
 
 
 def test_the_other_sound_lights_its_own_thing_and_nothing_of_the_first(tiny_sources: Sources) -> None:
@@ -69,17 +69,17 @@ def test_silence_noise_and_foreign_sounds_light_nothing(
         assert not other.heard.any()
     if noisy:
         faint = SwapBatches(tiny_sources, "train", replace(SWAPPED, hushed=1.0), 9)[1]
-        assert other.log_mel.mean() > halves(faint)[1].log_mel.mean()
+        assert other.sound.mean() > halves(faint)[1].sound.mean()
 
 
 def test_a_batch_depends_on_its_number_alone_and_is_shared_clip_by_clip(tiny_sources: Sources) -> None:
     whole, again = (SwapBatches(tiny_sources, "train", SWAPPED, 9)[3] for _ in range(2))
-    assert torch.equal(whole.log_mel, again.log_mel)
+    assert torch.equal(whole.sound, again.sound)
     assert torch.equal(whole.masks, again.masks)
     for rank in range(2):
         share = SwapBatches(tiny_sources, "train", SWAPPED, 9, rank, 2)[3]
         own = [rank, rank + 2]
-        assert torch.equal(share.log_mel, whole.log_mel[own + [i + SWAPPED.clips for i in own]])
+        assert torch.equal(share.sound, whole.sound[own + [i + SWAPPED.clips for i in own]])
     with pytest.raises(ConfigError, match="each process needs a clip"):
         SwapBatches(tiny_sources, "train", SWAPPED, 9, 0, 5)
 

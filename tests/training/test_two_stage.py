@@ -64,7 +64,7 @@ def moved(trainee: TwoStageTrainee, objective: Objective, batch: Batch, steps: i
     losses = []
     for step in range(steps):
         torch.manual_seed(step)  # Mask R-CNN draws the regions that it learns from
-        loss = torch.stack(list(objective(trainee(batch.frames, batch.log_mel), batch).values())).sum()
+        loss = torch.stack(list(objective(trainee(batch.frames, batch.sound), batch).values())).sum()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         optimiser.step()
@@ -96,7 +96,7 @@ def test_stage_2_looks_at_what_a_trained_net_would_see(tiny_sources: Sources, ba
 
 
 def test_without_frames_either_stage_names_what_it_hears(tiny_sources: Sources, batch: Batch) -> None:
-    heard = [tiny(len(tiny_sources.categories), stage).eval()(None, batch.log_mel) for stage in ("instances", "fusion")]
+    heard = [tiny(len(tiny_sources.categories), stage).eval()(None, batch.sound) for stage in ("instances", "fusion")]
     assert heard[0].masks is None
     assert heard[0].named is not None
     assert torch.equal(heard[0].named, heard[1].named)

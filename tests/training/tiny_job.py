@@ -62,7 +62,7 @@ def clips(number: int, start: int = 0, stop: int = CLIPS) -> Batch:
     frames = drawn[start:stop].byte()
     return Batch(
         frames=frames,
-        log_mel=torch.zeros(len(frames), 1, 1, 96, 64),
+        sound=torch.zeros(len(frames), 1, 1, 96, 64),
         masks=frames[..., 0] > frames[..., 2],
         labelled=torch.ones(len(frames), 1, dtype=torch.bool),
     )
@@ -111,7 +111,7 @@ class TinyJob:
             time.sleep(self.pause_s)
             batch = clips(number, CLIPS * rank // world, CLIPS * (rank + 1) // world)
             if number == self.nan_at:
-                batch.log_mel.fill_(torch.nan)
+                batch.sound.fill_(torch.nan)
             PLACE.update(step=number, rank=rank, world=world, clips=len(batch.frames), pid=os.getpid())
             yield batch
 
@@ -120,7 +120,7 @@ class TinyJob:
         if self.curve is not None:
             with Path(self.curve).open("a") as file:
                 file.write(json.dumps(PLACE | {"loss": float(bce.detach())}) + "\n")
-        return {"bce": bce + batch.log_mel.mean()}
+        return {"bce": bce + batch.sound.mean()}
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         wanted = clips(10_000)

@@ -87,7 +87,7 @@ class AvsBench:
         return LabelledClip(
             ref=ref,
             frames=np.stack([pictures.frame(image, size) for image in shown]),
-            log_mel=log_mel,
+            sound=log_mel,
             waveform=waveform,
             masks=truth > 0,
             labelled=np.isin(np.arange(ref.seconds), ref.labelled),

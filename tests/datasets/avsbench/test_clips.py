@@ -73,7 +73,7 @@ def test_avss(tmp_path: Path) -> None:
     assert single.labelled.tolist() == [True, False, False, False, False]
     assert multi.labelled.tolist() == [True] * 5
     assert long.labelled.tolist() == [True] * 10
-    assert (len(long.frames), len(long.log_mel)) == (10, 10)
+    assert (len(long.frames), len(long.sound)) == (10, 10)
     assert long.labels is not None
     assert np.array_equal(long.labels[7], np.where(tiny.square(2), 3, 0))
     assert np.array_equal(long.masks, long.labels > 0)
@@ -162,7 +162,7 @@ def test_without_wavs_the_log_mels_are_read(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps(torch.ones(5, 1, 96, 64)))
     clip = data.load(ref, 16)
     assert clip.waveform is None
-    assert (clip.log_mel == 1).all()
+    assert (clip.sound == 1).all()
 
 
 def halve(path: Path) -> None:
