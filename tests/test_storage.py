@@ -90,6 +90,16 @@ def test_relative_undoes_join() -> None:
 # Reading and writing
 
 
+def test_what_can_not_be_a_file_is_not_found(tmp_path: Path) -> None:
+    """Today or tomorrow: a job that meets one must not wait for it."""
+    (loop := tmp_path / "loop").symlink_to(loop)
+    for path in (tmp_path, loop, tmp_path / ("n" * 300)):
+        with pytest.raises(NotFound):
+            storage.read_bytes(str(path))
+        with pytest.raises(NotFound):
+            storage.info(str(path))
+
+
 def test_what_is_written_is_read(root: str) -> None:
     uri = storage.join(root, "a/b c?#%.bin")
     for content in (b"one", b"", b"three" * 100_000):

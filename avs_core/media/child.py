@@ -60,7 +60,7 @@ def answer(request: Header, answers: io.BufferedIOBase) -> None:
     limit_memory(request["memory_mb"])
     try:
         if request["act"] == "probe":
-            info = probe(request["uri"], request["max_pixels"], beat)
+            info = probe(request["uri"], request["max_pixels"], request["max_hours"], beat)
             write_message(answers, {"info": asdict(info)})
         else:
             unit, config = unit_from_parts(request["unit"]), config_from_parts(request["config"])

@@ -19,15 +19,17 @@ class DecodeLimits:
     no_progress_s  seconds that may pass without a packet read or a frame decoded
     memory_mb      MiB that the decoding process may allocate beyond what it holds when it is idle
     max_pixels     width × height above which a file is refused before it is decoded
+    max_hours      length above which a file is refused: two frames a century apart fit into a kilobyte
     """
 
     wall_s: float = 600.0
     no_progress_s: float = 60.0
     memory_mb: int = 4096
     max_pixels: int = 8192 * 4320
+    max_hours: float = 100.0
 
     def __post_init__(self) -> None:
-        for name in ("wall_s", "no_progress_s", "memory_mb", "max_pixels"):
+        for name in ("wall_s", "no_progress_s", "memory_mb", "max_pixels", "max_hours"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"the limit {name} must be positive, got {getattr(self, name)}")
 

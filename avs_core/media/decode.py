@@ -83,7 +83,14 @@ class GuardedDecoder:
         child = self._ready_child()
         child.expect(limits.wall_s, limits.no_progress_s, limits.memory_mb, uri)
         try:
-            child.send(request | {"memory_mb": limits.memory_mb, "max_pixels": limits.max_pixels})
+            child.send(
+                request
+                | {
+                    "memory_mb": limits.memory_mb,
+                    "max_pixels": limits.max_pixels,
+                    "max_hours": limits.max_hours,
+                }
+            )
             header, arrays = child.answer()
         except BaseException:
             self.close()

@@ -94,10 +94,16 @@ class Survey:
     has_pts: bool
 
 
-def probe(source: str, max_pixels: int = 8192 * 4320, beat: Beat = ignore_beat) -> MediaInfo:
+def probe(source: str, max_pixels: int = 8192 * 4320, max_hours: float = 100.0, beat: Beat = ignore_beat) -> MediaInfo:
     """Open, look, close. Raises the MediaError that says what is wrong with the file, or StorageError."""
     with open_media(source) as container:
-        return survey(container, source, max_pixels, beat).info
+        info = survey(container, source, max_pixels, beat).info
+    if info.duration_s > max_hours * 3600:
+        raise MediaTooLarge(
+            f"a video may last at most {max_hours:g} hours; {source} says {info.duration_s / 3600:.0f}: "
+            f"raise max_hours if the file is honest, or cut it"
+        )
+    return info
 
 
 def survey(container: InputContainer, source: str, max_pixels: int, beat: Beat) -> Survey:
@@ -312,9 +318,16 @@ def _promised_s(container: InputContainer) -> float:
 
 
 def _missing_s(container: InputContainer, tail: _Tail) -> float:
-    """How much earlier the packets end; 0 where the header does not know."""
-    knows = any(name in container.format.name for name in KNOWS_END)
-    return _promised_s(container) - tail.end_s if knows else 0.0
+    """How much earlier the packets end; 0 where the header does not know.
+
+    Some writers of Matroska count the duration from time zero, not from where the file starts: an end there is one.
+    """
+    if not any(name in container.format.name for name in KNOWS_END):
+        return 0.0
+    from_zero_s = (container.duration or 0) / av.time_base
+    if "matroska" in container.format.name and abs(tail.end_s - from_zero_s) <= END_TOLERANCE_S:
+        return 0.0
+    return _promised_s(container) - tail.end_s
 
 
 def _tick(video: VideoStream) -> Fraction:

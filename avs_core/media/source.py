@@ -65,7 +65,10 @@ def open_media(uri: str) -> Iterator[InputContainer]:
 def _opened(uri: str, file: "_Watched | None", path: str = "") -> Iterator[InputContainer]:
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     try:
-        with av.open(file or path, "r", options=options, buffer_size=READ_AHEAD) as container:
+        # Nothing here reads metadata, and a title in another encoding than UTF-8 is no fault.
+        with av.open(
+            file or path, "r", options=options, buffer_size=READ_AHEAD, metadata_errors="replace"
+        ) as container:
             yield container
     except av.FFmpegError as error:
         pass_on_memory(error)

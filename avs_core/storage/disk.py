@@ -21,6 +21,10 @@ from avs_core.storage.store import ObjectInfo
 
 PARTIAL = ".partial"
 
+READS = ("read", "look at")
+NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""A folder, a link to itself and a name that no file can have: there is nothing to read, today or tomorrow."""
+
 
 class Disk:
     """The local file system."""
@@ -184,7 +188,7 @@ def _translated(act: str, path: str) -> Iterator[None]:
         yield
     except OSError as error:
         fault: type[StorageError] = NotApplied
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
+        if isinstance(error, FileNotFoundError | NotADirectoryError) or (act in READS and error.errno in NO_FILE):
             fault = NotFound
         elif isinstance(error, FileExistsError):
             fault = AlreadyExists

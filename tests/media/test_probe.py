@@ -55,6 +55,13 @@ def test_pixels_are_limited(plain: Path) -> None:
     assert probe(str(plain), max_pixels=19_200).width == 160
 
 
+def test_hours_are_limited(plain: Path) -> None:
+    """Two frames a century apart fit into a kilobyte, and would be cut into millions of units."""
+    with pytest.raises(MediaTooLarge, match=r"at most 0\.0008 hours"):
+        probe(str(plain), max_hours=0.0008)
+    assert probe(str(plain), max_hours=0.0009).seconds == 3
+
+
 def test_subtitles_alone_are_no_video(tmp_path: Path) -> None:
     (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
     ffmpeg("-i", str(tmp_path / "words.srt"), "-c:s", "srt", str(tmp_path / "words.mkv"))
