@@ -29,9 +29,6 @@ END_TOLERANCE_S = 0.5
 KNOWS_END = ("matroska", "mp4", "avi")
 """Containers whose header tells their duration; ffmpeg estimates it for the others from what is there."""
 
-TS_PACKETS = (188, 192, 204)
-"""Bytes of a packet of an MPEG transport stream, without and with its two kinds of extra bytes."""
-
 AVI_FRAMES = 64
 """How many packets are decoded to learn whether the PTS of an AVI can be trusted."""
 
@@ -192,12 +189,7 @@ def _check_size(width: int, height: int, max_pixels: int, source: str) -> None:
 
 
 def _check_index(container: InputContainer, video: VideoStream, source: str) -> None:
-    """MP4's index tells where each frame lies, and a transport stream has whole packets: was the file cut off?"""
-    if container.format.name == "mpegts" and all(container.size % length for length in TS_PACKETS):
-        raise TruncatedMedia(
-            f"a transport stream must end with a whole packet of 188, 192 or 204 bytes; {source} has "
-            f"{container.size} bytes: fetch it again"
-        )
+    """MP4's index tells where each frame lies: was the file cut off?"""
     if "mp4" not in container.format.name or not len(video.index_entries):
         return
     entries = video.index_entries

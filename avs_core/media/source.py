@@ -13,7 +13,8 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from avs_core import storage
-from avs_core.errors import AccessDenied, AvsError, CorruptMedia, MediaDenied, NotFound, UnreadableMedia
+from avs_core.errors import AccessDenied, AvsError, CorruptMedia, MediaDenied, NotFound, TruncatedMedia, UnreadableMedia
+from avs_core.media.extent import missing_bytes
 from avs_core.media.memory import memory_left
 
 if TYPE_CHECKING:
@@ -43,22 +44,32 @@ READ_AHEAD = 1 << 20
 def open_media(uri: str) -> Iterator[InputContainer]:
     """Open a local path, `file://` or `s3://` URI; closed at the end, since garbage collection leaks ffmpeg's memory.
 
-    Raises MediaDenied, UnreadableMedia, and StorageError where the store (not the file) is at fault.
+    Raises MediaDenied, UnreadableMedia, TruncatedMedia, and StorageError where the store (not the file) is at fault.
     """
     path = storage.normalise(uri)
     try:
         with storage.open_read(path) as file:
+            missing = missing_bytes(file)
             if not is_local(path):
                 with _opened(uri, _Watched(file)) as container:
+                    _check_whole(missing, uri)
                     yield container
                 return
         with _opened(uri, None, f"file:{path}") as container:
+            _check_whole(missing, uri)
             yield container
     except (NotFound, AccessDenied) as error:
         raise MediaDenied(
             f"a listed file must be readable when its turn comes; {uri} is not: {error}; "
             f"check that it still exists and that the credentials allow reading it"
         ) from error
+
+
+def _check_whole(missing: int, uri: str) -> None:
+    if missing:
+        raise TruncatedMedia(
+            f"a file must be as long as its header says; {uri} lacks {missing} bytes or more: fetch it again"
+        )
 
 
 @contextmanager
@@ -127,6 +138,8 @@ def packets(
         for packet in container.demux(*streams):
             beat()
             yield packet
+    except IndexError:
+        return  # at the end PyAV also flushes streams that began midway, after those that it knows
     except av.FFmpegError as error:
         pass_on_memory(error)
         raise CorruptMedia(

@@ -138,7 +138,7 @@ CUT = [
     Case("cut_fragments.mp4", good(FRAGMENTS, surgery.cut(0.6)), TruncatedMedia),
     Case("cut.mkv", good(MKV, surgery.cut(0.6)), TruncatedMedia),
     Case("cut_head.mkv", good(MKV, surgery.headless(0.2)), UnreadableMedia),
-    Case("cut_middle.mkv", good(MKV, surgery.without(0.4, 0.6)), CorruptMedia),
+    Case("cut_middle.mkv", good(MKV, surgery.without(0.4, 0.6)), TruncatedMedia),
     Case("cut.webm", good(WEBM, surgery.cut(0.6)), TruncatedMedia),
     Case("cut.avi", good(AVI, surgery.cut(0.6)), TruncatedMedia),
     Case("cut.ts", good(TS, surgery.cut(0.6001)), TruncatedMedia),
