@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from avs_core import storage
 from avs_core.archive.schema import SCHEMA_VERSION
@@ -50,6 +50,13 @@ class FileRecord(_Record):
     sha256: str
     bytes: int
     rows: int
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        if {"", ".", ".."} & set(path.split("/")) or "\0" in path:
+            raise ValueError(f"a file of an archive must lie below it: a relative path without . or .., got {path!r}")
+        return path
 
 
 class CommitInfo(_Record):
