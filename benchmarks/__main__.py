@@ -20,6 +20,7 @@ BENCHMARKS = {
     "decode": "benchmarks.decode",
     "job": "benchmarks.job",
     "fit": "benchmarks.fit",
+    "archive": "benchmarks.archive",
 }
 """Name → module with `run() -> list[Row]`. Imported only when asked for: some need what others don't."""
 

@@ -43,6 +43,9 @@ for verb, about in {
     "demo": "The main job on the clips that come with the package.",
     "verify": "Check every commit of an archive against its files.",
     "dead": "List the videos of an archive that could not be done, and why.",
+    "compact": "Merge the files of finished videos into few large ones.",
+    "gc": "Remove what no snapshot and no commit of an archive needs.",
+    "snapshots": "List the states of an archive that can be read.",
     "train": "Train a named recipe and write its bundle.",
     "evaluate": "Measure a bundle, or a mask archive, against the truth; does it listen?",
 }.items():

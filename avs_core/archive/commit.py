@@ -61,7 +61,7 @@ class ArchiveWriter:
     def open_run(self) -> None:
         """Put the run's record there. Raises `CommitConflict` if another one bears its key."""
         uri = storage.join(self.uri, run_path(self.run_key))
-        if not _settle(uri, canonical_json(self.record.model_dump(mode="json"))):
+        if not settle(uri, canonical_json(self.record.model_dump(mode="json"))):
             raise CommitConflict(f"a run key must stand for one record; {uri} holds another than {self.record}")
 
     def commit_unit(self, unit: Unit, instances: pa.Table, frames: pa.Table, flags: tuple[str, ...] = ()) -> CommitInfo:
@@ -111,7 +111,7 @@ class ArchiveWriter:
             frames=self._put_table(place.frames, looked_at, frames.num_rows),
             flags=flags,
         )
-        if _settle(uri, canonical_json(commit.model_dump(mode="json"))):
+        if settle(uri, canonical_json(commit.model_dump(mode="json"))):
             return commit
         return _same_content(parse(CommitInfo, storage.read_bytes(uri), uri), data, looked_at, uri)
 
@@ -141,7 +141,7 @@ class ArchiveWriter:
             flags=flags,
         )
         uri = storage.join(self.uri, unit_path(dead_folder(self.run_key), unit.unit_id))
-        _settle(uri, canonical_json(letter.model_dump(mode="json")))
+        settle(uri, canonical_json(letter.model_dump(mode="json")))
 
     def _parquet(self, unit: Unit, table: pa.Table, schema: pa.Schema) -> bytes:
         if not table.schema.equals(schema):
@@ -159,19 +159,26 @@ class ArchiveWriter:
         Replacing them could pull the file from under the other's commit.
         """
         sha256 = _sha256(content)
-        if not _settle(storage.join(self.uri, path), content):
+        if not settle(storage.join(self.uri, path), content, renew=True):
             path = f"{path.removesuffix('.parquet')}-{sha256[:SHORT_HASH]}.parquet"
-            if not _settle(storage.join(self.uri, path), content):
+            if not settle(storage.join(self.uri, path), content, renew=True):
                 raise CommitConflict(f"a file named after its hash must hold those bytes; {path} does not")
         return FileRecord(path=path, sha256=sha256, bytes=len(content), rows=rows)
 
 
-def _settle(uri: str, data: bytes) -> bool:
-    """Put the bytes there unless the key is taken; whether it holds exactly these bytes afterwards."""
+def settle(uri: str, data: bytes, renew: bool = False) -> bool:
+    """Put the bytes there unless the key is taken; whether it holds exactly these bytes afterwards.
+
+    `renew` writes them once more if they were there already: what a dead writer left must look new to `gc`, which
+    removes what is old and listed nowhere, before a commit lists it.
+    """
     try:
         storage.put_if_absent(uri, data)
     except AlreadyExists:
-        return storage.read_bytes(uri) == data
+        same = storage.read_bytes(uri) == data
+        if same and renew:
+            storage.write_bytes(uri, data)
+        return same
     except OutcomeUnknown:
         there = _read_if_there(uri)
         if there is None:

@@ -18,11 +18,13 @@ SUFFIX = ".json"
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class _Record(BaseModel):
+class StoredRecord(BaseModel):
+    """A record that lies in an archive as JSON: frozen, and nothing unknown in it."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class VideoRecord(_Record):
+class VideoRecord(StoredRecord):
     """The video a unit belongs to, as it was seen."""
 
     uri: str
@@ -43,7 +45,7 @@ class VideoRecord(_Record):
         )
 
 
-class FileRecord(_Record):
+class FileRecord(StoredRecord):
     """A Parquet file of a commit; `path` is relative to the archive."""
 
     path: str
@@ -59,7 +61,7 @@ class FileRecord(_Record):
         return path
 
 
-class CommitInfo(_Record):
+class CommitInfo(StoredRecord):
     """The commit of a unit: seconds [start_s, stop_s) of a video, part `index` of `of`."""
 
     unit_id: str
@@ -79,7 +81,7 @@ class CommitInfo(_Record):
         return self.data.rows
 
 
-class DeadLetter(_Record):
+class DeadLetter(StoredRecord):
     """Why a unit could not be done. `stage` is where it showed, `attempts` how often it was tried."""
 
     unit_id: str

@@ -1,16 +1,14 @@
-"""Reading an archive: only what commits list, of each video the newest version that is complete.
+"""Reading an archive: of each video the newest version that is complete, from the snapshot and the commits after it.
 
 An archive may hold several runs, which are different answers to the same question: a reader takes one of them.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from pydantic import BaseModel
+import pyarrow.parquet as pq
 
 from avs_core import storage
 from avs_core.archive.layout import (
@@ -24,16 +22,35 @@ from avs_core.archive.layout import (
     parse,
     run_path,
     unit_ids,
-    unit_path,
 )
-from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, RunRecord
+from avs_core.archive.merge import pending_videos, read_videos
+from avs_core.archive.schema import FRAME_SCHEMA, ROW_GROUP, ROW_SCHEMA, TRACK_SCHEMA, RunRecord
+from avs_core.archive.snapshots import NO_FILE, manifest_rows, read_snapshot, snapshot_ages
+from avs_core.archive.state import RunState, load_state, read_records
+from avs_core.archive.tracks import TRACK_ORDER, tracks_of
 from avs_core.errors import InputError
 
-Record = TypeVar("Record", bound=BaseModel)
-
-READERS = 16
-"""Small objects are read this many at a time: their latency is all they cost."""
-
+VIDEO_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("video_uri", pa.string()),
+        ("fingerprint", pa.string()),
+        ("size", pa.int64()),
+        ("modified_us", pa.int64()),
+        ("seconds", pa.int64()),
+    ]
+)
+SNAPSHOT_SCHEMA = pa.schema(
+    [
+        ("number", pa.int32()),
+        ("made", pa.timestamp("us", "UTC")),  # when the store got it
+        ("units", pa.int64()),
+        ("rows", pa.int64()),
+        ("frames", pa.int64()),
+        ("files", pa.int64()),
+        ("bytes", pa.int64()),
+    ]
+)
 DEAD_SCHEMA = pa.schema(
     [
         ("unit_id", pa.string()),
@@ -51,26 +68,98 @@ DEAD_SCHEMA = pa.schema(
 )
 
 
-def open_archive(uri: str, run: str | None = None) -> ds.Dataset:
+def open_archive(uri: str, run: str | None = None, snapshot: int | None = None) -> ds.Dataset:
     """The instances of a run as a data set of `ROW_SCHEMA`; nothing is read before it is asked for.
 
-    Without `run` the archive must hold exactly one. Raises `InputError` for a path that is no archive, for a run
-    that is not there and for a choice that was not made.
+    Without `run` the archive must hold exactly one. With `snapshot`, what that one holds, whatever came later. Where
+    videos changed since the last compaction, the row groups of merged files that held them are read into memory.
+    Raises `InputError` for a path that is no archive, for a run or a snapshot that is not there and for a choice
+    that was not made.
     """
-    commits = shown_commits(uri, run)
-    return _dataset(uri, [commit.data for commit in commits], ROW_SCHEMA)
+    return _dataset(run_state(uri, run, snapshot), "data", ROW_SCHEMA)
 
 
-def open_frames(uri: str, run: str | None = None) -> ds.Dataset:
-    """The frames that were looked at as a data set of `FRAME_SCHEMA`; `run` as for `open_archive`."""
-    commits = shown_commits(uri, run)
-    return _dataset(uri, [commit.frames for commit in commits], FRAME_SCHEMA)
+def open_frames(uri: str, run: str | None = None, snapshot: int | None = None) -> ds.Dataset:
+    """The frames that were looked at as a data set of `FRAME_SCHEMA`; `run`, `snapshot` as for `open_archive`."""
+    return _dataset(run_state(uri, run, snapshot), "frames", FRAME_SCHEMA)
 
 
-def committed_files(uri: str, run: str | None = None) -> list[str]:
-    """The URIs of the Parquet files behind `open_archive`, for readers that take a list of files."""
+def open_tracks(uri: str, run: str | None = None, snapshot: int | None = None) -> pa.Table:
+    """The tracks (`TRACK_SCHEMA`) sorted by video and object; `run`, `snapshot` as for `open_archive`.
+
+    Those of merged files are read, those of other videos are computed from their rows, one video at a time.
+    """
+    state = run_state(uri, run, snapshot)
+    stale = pa.array(sorted(state.dropped | state.grown), pa.string())
+    tables = [TRACK_SCHEMA.empty_table()]
+    for merged in state.files:
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(state.archive, merged.tracks.path))))
+        tables.append(table.filter(pc.invert(pc.is_in(table["video_id"], stale))).replace_schema_metadata(None))
+    for video in read_videos(state.archive, state.files, pending_videos(state)):
+        tables.append(tracks_of(video.rows))
+    return pa.concat_tables(tables).sort_by(TRACK_ORDER)
+
+
+def videos(uri: str, run: str | None = None, snapshot: int | None = None) -> pa.Table:
+    """The videos that are shown, sorted by URI; columns as `VIDEO_SCHEMA`. `run`, `snapshot` as for `open_archive`.
+
+    Rows hold no date: this table's `modified_us` joined by `video_id` gives "in March".
+    """
+    state = run_state(uri, run, snapshot)
+    columns = ["video_id", "video_uri", "fingerprint", "size", "modified_us", "start_s", "stop_s"]
+    units = [manifest_rows(state.pending).select(columns)]
+    if state.opened is not None:
+        held = state.opened.manifest.filter(pc.not_equal(state.opened.manifest["file"], NO_FILE))
+        gone = pc.is_in(held["video_id"], pa.array(sorted(state.dropped), pa.string()))
+        units.append(held.filter(pc.invert(gone)).select(columns))
+    table = pa.concat_tables(units)
+    table = table.append_column("seconds", pc.subtract(table["stop_s"], table["start_s"]).cast(pa.int64()))
+    keys = ["video_id", "video_uri", "fingerprint", "size", "modified_us"]
+    summed = table.group_by(keys).aggregate([("seconds", "sum")]).rename_columns(VIDEO_SCHEMA.names)
+    return summed.cast(VIDEO_SCHEMA).sort_by("video_uri")
+
+
+def committed_files(uri: str, run: str | None = None, snapshot: int | None = None) -> list[str]:
+    """The URIs of the Parquet files behind `open_archive`, for readers that take a list of files.
+
+    Raises `InputError` when a merged file holds videos that were replaced since: a list can't leave them out.
+    """
+    state = run_state(uri, run, snapshot)
+    loose = [span for span in state.spans(state.dropped).values() if span.data[1] > span.data[0]]
+    if loose:
+        raise InputError(
+            f"a list of files shows whole files; {len(loose)} videos in merged files of {state.archive} were replaced "
+            f"since the last compaction: compact the archive (avs compact), or read it with open_archive"
+        )
+    records = [*(file.data for file in state.files), *(commit.data for commit in state.pending)]
+    return [storage.join(state.archive, record.path) for record in records]
+
+
+def run_state(uri: str, run: str | None = None, snapshot: int | None = None) -> RunState:
+    """What readers of a run see. Raises as `open_archive`."""
     archive = storage.normalise(uri)
-    return [storage.join(archive, commit.data.path) for commit in shown_commits(uri, run)]
+    return load_state(archive, resolve_run(archive, run), snapshot)
+
+
+def list_snapshots(uri: str, run: str | None = None) -> pa.Table:
+    """The snapshots of a run, ascending; columns as `SNAPSHOT_SCHEMA`."""
+    archive = storage.normalise(uri)
+    key = resolve_run(archive, run)
+    rows = []
+    for number, made_us in snapshot_ages(archive, key).items():
+        snapshot = read_snapshot(archive, key, number)
+        rows.append(
+            {
+                "number": number,
+                "made": made_us,
+                "units": snapshot.units,
+                "rows": sum(file.data.rows for file in snapshot.files),
+                "frames": sum(file.frames.rows for file in snapshot.files),
+                "files": len(snapshot.files),
+                "bytes": sum(file.bytes for file in snapshot.files),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SNAPSHOT_SCHEMA)
 
 
 def dead_letters(uri: str, run: str | None = None) -> pa.Table:
@@ -78,7 +167,7 @@ def dead_letters(uri: str, run: str | None = None) -> pa.Table:
     archive = storage.normalise(uri)
     key = resolve_run(archive, run)
     committed = unit_ids(archive, commits_folder(key))
-    letters = _records(archive, dead_folder(key), DeadLetter)
+    letters = read_records(archive, folder := dead_folder(key), DeadLetter, unit_ids(archive, folder))
     rows = [
         {
             **letter.model_dump(
@@ -120,51 +209,40 @@ def resolve_run(uri: str, run: str | None) -> str:
 def read_commits(uri: str, run: str | None = None) -> list[CommitInfo]:
     """Every commit of a run, those of replaced versions too, sorted by unit id."""
     archive = storage.normalise(uri)
-    return _records(archive, commits_folder(resolve_run(archive, run)), CommitInfo)
+    folder = commits_folder(resolve_run(archive, run))
+    return read_records(archive, folder, CommitInfo, unit_ids(archive, folder))
 
 
-def shown_commits(uri: str, run: str | None = None) -> list[CommitInfo]:
-    """The commits that readers see: of each video one cut of one version, sorted by video and start.
-
-    A version is complete when every unit of a cut of it is committed or dead, and one at least committed. The
-    newest complete version is shown; while a video has none, what there is of its newest.
-    """
-    archive = storage.normalise(uri)
-    key = resolve_run(archive, run)
-    dead = unit_ids(archive, dead_folder(key))
-    cuts: dict[str, dict[tuple[str, int], list[CommitInfo]]] = defaultdict(lambda: defaultdict(list))
-    for commit in _records(archive, commits_folder(key), CommitInfo):
-        cuts[commit.video.video_id][commit.video.fingerprint, commit.of].append(commit)
-    shown = [commit for of_video in cuts.values() for commit in _newest(of_video.values(), dead)]
-    return sorted(shown, key=lambda commit: (commit.video.uri, commit.start_s))
-
-
-def _newest(cuts: Iterable[Sequence[CommitInfo]], dead: frozenset[str]) -> Sequence[CommitInfo]:
-    def rank(commits: Sequence[CommitInfo]) -> tuple[bool, int, str, int, int]:
-        first = commits[0]
-        return _complete(commits, dead), first.video.modified_us, first.video.fingerprint, len(commits), -first.of
-
-    return max(cuts, key=rank)
+def _dataset(state: RunState, kind: str, schema: pa.Schema) -> ds.Dataset:
+    """The merged files but the row groups that hold dropped videos, what else is in those, and the pending files."""
+    loose = {span.file for span in state.spans(state.dropped).values()}
+    whole = [getattr(file, kind) for index, file in enumerate(state.files) if index not in loose]
+    fragments = [*map(_fragments(state.archive), [*whole, *(getattr(commit, kind) for commit in state.pending)])]
+    rest: list[pa.Table] = []
+    for index in sorted(loose):
+        some, table = _without(state, index, kind)
+        fragments.extend(some)
+        rest.append(table)
+    filesystem, _ = storage.arrow_filesystem(state.archive)
+    dataset = ds.FileSystemDataset(fragments, schema, ds.ParquetFileFormat(), filesystem)
+    return ds.dataset([dataset, ds.dataset([table.cast(schema) for table in rest])]) if rest else dataset
 
 
-def _complete(commits: Sequence[CommitInfo], dead: frozenset[str]) -> bool:
-    done = {commit.unit_id for commit in commits}
-    key, of = commits[0].unit_id.partition("-")[0], commits[0].of
-    return all(name in done or name in dead for name in (f"{key}-{index:05d}of{of:05d}" for index in range(of)))
-
-
-def _records(archive: str, folder: str, kind: type[Record]) -> list[Record]:
-    """The JSON records of a folder, sorted by unit id."""
-    uris = [storage.join(archive, unit_path(folder, unit_id)) for unit_id in sorted(unit_ids(archive, folder))]
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda uri: parse(kind, storage.read_bytes(uri), uri), uris))
-
-
-def _dataset(uri: str, files: Iterable[FileRecord], schema: pa.Schema) -> ds.Dataset:
-    """A data set over files whose sizes are known, so that opening it asks the store nothing."""
-    filesystem, root = storage.arrow_filesystem(uri)
+def _fragments(archive: str) -> Callable[[FileRecord], ds.ParquetFileFragment]:
+    """What makes a file part of a data set; its size is known, so that opening it asks the store nothing."""
+    filesystem, root = storage.arrow_filesystem(archive)
     layout = ds.ParquetFileFormat()
-    fragments = [
-        layout.make_fragment(f"{root}/{file.path}", filesystem=filesystem, file_size=file.bytes) for file in files
-    ]
-    return ds.FileSystemDataset(fragments, schema, layout, filesystem)
+    return lambda file: layout.make_fragment(f"{root}/{file.path}", filesystem=filesystem, file_size=file.bytes)
+
+
+def _without(state: RunState, index: int, kind: str) -> tuple[list[ds.ParquetFileFragment], pa.Table]:
+    """A merged file without its dropped videos: the row groups that hold none of them, and the rows of the others."""
+    record: FileRecord = getattr(state.files[index], kind)
+    bounds = [getattr(span, kind) for span in state.spans(state.dropped).values() if span.file == index]
+    touched = sorted({number for a, b in bounds for number in range(a // ROW_GROUP, -(-b // ROW_GROUP))})
+    clean = sorted({*range(-(-record.rows // ROW_GROUP))} - {*touched})
+    with storage.open_read(storage.join(state.archive, record.path)) as file:
+        table = pq.ParquetFile(file).read_row_groups(touched)
+    gone = pc.is_in(table["video_id"], pa.array(sorted(state.dropped), pa.string()))
+    fragment = _fragments(state.archive)(record)
+    return [fragment.subset(row_group_ids=clean)] if clean else [], table.filter(pc.invert(gone))

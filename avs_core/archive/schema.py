@@ -68,6 +68,26 @@ FRAME_SCHEMA = pa.schema(
 )
 """Under frames/: sorted by second, then phase."""
 
+TRACK_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("object_id", pa.int16(), nullable=False),
+        pa.field("category", pa.string()),  # the commonest of its rows; of equals the first in the alphabet
+        pa.field("first_time_us", pa.int64(), nullable=False),  # frame_time_us of its first and last row
+        pa.field("last_time_us", pa.int64(), nullable=False),
+        pa.field("frames", pa.int64(), nullable=False),  # its rows
+        pa.field("sounding_frames", pa.int64(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),  # mean
+        pa.field("area_share", pa.float64(), nullable=False),  # mean of area / (height * width)
+        pa.field("x0", pa.int32(), nullable=False),  # the box around all its boxes, pixels
+        pa.field("y0", pa.int32(), nullable=False),
+        pa.field("w", pa.int32(), nullable=False),
+        pa.field("h", pa.int32(), nullable=False),
+    ]
+)
+"""Under tracks/, and from `open_tracks`: one object of one video, sorted by video and object."""
+
 _DICTIONARY_COLUMNS = ("video_id", "video_uri", "category", "object_id", "height", "width", "flags")
 
 
@@ -198,15 +218,20 @@ def _row(video: VideoRef, frame: FrameRow, instance: Instance) -> dict[str, Any]
 def to_parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:
     """The table as one Parquet file: zstd, dictionaries for what repeats. Same table, same bytes."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.combine_chunks().replace_schema_metadata(metadata),
+    with parquet_writer(sink, table.schema, metadata) as writer:
+        writer.write_table(table.combine_chunks(), row_group_size=ROW_GROUP)
+    return bytes(sink.getvalue())
+
+
+def parquet_writer(sink: Any, schema: pa.Schema, metadata: dict[str, str]) -> pq.ParquetWriter:
+    """What writes the archive's tables, each row group as it comes; `sink` is a binary file."""
+    return pq.ParquetWriter(
         sink,
-        row_group_size=ROW_GROUP,
+        schema.with_metadata(metadata),
         compression="zstd",
         compression_level=3,
-        use_dictionary=_known(_DICTIONARY_COLUMNS, table.column_names),
+        use_dictionary=_known(_DICTIONARY_COLUMNS, schema.names),
     )
-    return bytes(sink.getvalue())
 
 
 def _known(names: Sequence[str], present: Sequence[str]) -> list[str]:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avs_core import masks, storage
+from avs_core import storage
 from avs_core.archive.layout import COMMITS, CommitInfo, FileRecord, commits_folder, dead_folder, unit_ids
 from avs_core.archive.read import read_commits, runs
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, run_key
+from avs_core.archive.snapshots import SNAPSHOTS
+from avs_core.archive.verify_merged import check_snapshots, mask_problems
 from avs_core.errors import NotFound
 
-TABLES = ("data", "frames")
-BOX = ("x0", "y0", "w", "h")
+FOLDERS = ("data", "frames", "tracks", SNAPSHOTS)
+MISSING = "missing"
+NO_LISTING = "no commit and no snapshot lists it"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class VerifyReport:
     runs: int
     commits: int
     dead: int
+    snapshots: int
     frames: int
     instances: int
     problems: tuple[str, ...]
@@ -34,7 +38,7 @@ class VerifyReport:
         """The report as text."""
         yield (
             f"{self.archive}: {self.runs} runs, {self.commits} commits, {self.dead} dead letters, "
-            f"{self.frames} frames, {self.instances} instances"
+            f"{self.snapshots} snapshots, {self.frames} frames, {self.instances} instances"
         )
         yield from (f"problem: {problem}" for problem in self.problems)
         yield from (f"note: {note}" for note in self.notes)
@@ -42,18 +46,19 @@ class VerifyReport:
 
 
 def verify(uri: str) -> VerifyReport:
-    """Check every commit of every run against its files: presence, size, hash, schema, rows, masks.
+    """Check every commit and snapshot of every run against its files: presence, size, hash, schema, rows, masks.
 
-    Reads the whole archive, one file at a time. Raises `InputError` for a path that is no archive and
-    `CorruptArchive` for a run record or commit that can't be read at all.
+    The file of a commit that the newest snapshot covers may be gone. Reads the whole archive, one unit file or row
+    group at a time. Raises `InputError` for a path that is no archive and `CorruptArchive` for a run record, commit
+    or snapshot that can't be read at all.
     """
     archive = storage.normalise(uri)
-    problems: list[str] = []
-    notes: list[str] = []
-    commits: list[CommitInfo] = []
     known = runs(archive)
-    dead = 0
-    problems.extend(f"run {key}: it has commits and no record" for key in sorted(_committed_runs(archive) - {*known}))
+    problems = [f"run {key}: it has commits and no record" for key in sorted(_committed_runs(archive) - {*known})]
+    notes: list[str] = []
+    listed: set[str] = set()
+    commits: list[CommitInfo] = []
+    dead = snapshots = 0
     for key, record in known.items():
         if run_key(record) != key:
             problems.append(f"run {key}: its record has the key {run_key(record)}")
@@ -63,18 +68,24 @@ def verify(uri: str) -> VerifyReport:
         notes.extend(f"unit {unit_id}: committed and dead in run {key}; the commit counts" for unit_id in both)
         commits.extend(of_run := read_commits(archive, key))
         dead += len(letters)
+        merged = check_snapshots(archive, key, {commit.unit_id: commit for commit in of_run})
+        problems.extend(merged.problems)
+        listed |= merged.listed
+        snapshots += merged.snapshots
         for commit in of_run:
-            problems.extend(f"unit {commit.unit_id}: {problem}" for problem in _check(archive, commit))
-    listed = {file.path for commit in commits for file in (commit.data, commit.frames)}
+            found = _check(archive, commit, commit.unit_id in merged.covered)
+            problems.extend(f"unit {commit.unit_id}: {problem}" for problem in found)
+    listed |= {file.path for commit in commits for file in (commit.data, commit.frames)}
     return VerifyReport(
         archive=archive,
         runs=len(known),
         commits=len(commits),
         dead=dead,
+        snapshots=snapshots,
         frames=sum(commit.frames.rows for commit in commits),
         instances=sum(commit.data.rows for commit in commits),
         problems=tuple(problems),
-        notes=(*notes, *(f"{path}: no commit lists it" for path in _tables(archive) if path not in listed)),
+        notes=(*notes, *(f"{path}: {NO_LISTING}" for path in _tables(archive) if path not in listed)),
     )
 
 
@@ -95,20 +106,20 @@ def _committed_runs(archive: str) -> set[str]:
 
 
 def _tables(archive: str) -> Iterator[str]:
-    for kind in TABLES:
+    for kind in FOLDERS:
         for found in storage.list_files(storage.join(archive, kind)):
             yield storage.relative(found.uri, archive)
 
 
-def _check(archive: str, commit: CommitInfo) -> Iterator[str]:
+def _check(archive: str, commit: CommitInfo, covered: bool) -> Iterator[str]:
     tables: list[pa.Table] = []
     for file, schema in ((commit.data, ROW_SCHEMA), (commit.frames, FRAME_SCHEMA)):
         problem, table = _load(archive, file, schema)
-        if table is None:
-            yield f"{file.path}: {problem}"
-        else:
+        if table is not None:
             tables.append(table)
-    if len(tables) == len(TABLES):
+        elif not (covered and problem == MISSING):
+            yield f"{file.path}: {problem}"
+    if len(tables) == 2:
         instances, frames = tables
         yield from _check_rows(commit, instances, frames)
 
@@ -118,7 +129,7 @@ def _load(archive: str, file: FileRecord, schema: pa.Schema) -> tuple[str, pa.Ta
     try:
         content = storage.read_bytes(storage.join(archive, file.path))
     except NotFound:
-        return "missing", None
+        return MISSING, None
     if len(content) != file.bytes:
         return f"{len(content)} bytes, the commit says {file.bytes}", None
     if hashlib.sha256(content).hexdigest() != file.sha256:
@@ -141,9 +152,4 @@ def _check_rows(commit: CommitInfo, instances: pa.Table, frames: pa.Table) -> It
     strangers = {*instances["video_id"].unique().to_pylist(), *frames["video_id"].unique().to_pylist()}
     if strangers - {commit.video.video_id}:
         yield f"rows of other videos: {sorted(strangers - {commit.video.video_id})}"
-    for index, row in enumerate(instances.select(["counts", "height", "width", "area", *BOX]).to_pylist()):
-        rle = masks.from_row(row["counts"], row["height"], row["width"])
-        if not masks.is_valid(rle):
-            yield f"row {index}: the runs of its mask do not fill {row['height']}×{row['width']} pixels"
-        elif (masks.area(rle), masks.bbox(rle)) != (row["area"], tuple(row[side] for side in BOX)):
-            yield f"row {index}: its area or box is not that of its mask"
+    yield from mask_problems(instances)

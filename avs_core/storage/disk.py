@@ -43,6 +43,7 @@ class Disk:
                 draft.publish(Path(path).name)
             except FileExistsError:
                 if Path(path).read_bytes() == data:
+                    os.utime(path)  # as on S3, it was written now
                     return
                 draft.publish(partial := _partial_name())
                 os.replace(partial, Path(path).name, src_dir_fd=draft.folder, dst_dir_fd=draft.folder)

@@ -1,7 +1,13 @@
 """A process that dies before or after any call that it makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
+
+from avs_core import storage
+
+CALLS = ("put_if_absent", "write_bytes", "read_bytes", "open_read", "list_files", "info", "delete")
 
 
 class Crash(BaseException):
@@ -21,10 +27,32 @@ class Crasher:
             if self.left == 0 and not self._after:
                 raise Crash
             dies = self.left == 0
+            result = None
             try:
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+                return result
             finally:
                 if dies:
+                    getattr(result, "close", lambda: None)()  # as the end of a process does
                     raise Crash
 
         return call
+
+
+def crashing(act: Callable[[str], object], places: Callable[[int], str], after: bool) -> Iterator[str]:
+    """Each place after `act` died there at its first, second, … call; ends when it gets through."""
+    for number in range(1, 1000):
+        place = places(number)
+        crasher = Crasher(number, after)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in CALLS:
+                patch.setattr(storage, name, crasher.wrap(getattr(storage, name)))
+            try:
+                act(place)
+            except Crash:
+                pass
+            else:
+                assert number > 10, "it died nowhere"
+                return
+        yield place
+    raise AssertionError("it never ended")

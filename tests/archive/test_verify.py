@@ -151,7 +151,7 @@ def test_a_file_without_a_commit_is_a_note(good: Path) -> None:
     stray.write_bytes(b"")
     report = verify(str(good))
     assert report.problems == ()
-    assert report.notes == ("data/run=r1/shard=00/stray.parquet: no commit lists it",)
+    assert report.notes == ("data/run=r1/shard=00/stray.parquet: no commit and no snapshot lists it",)
 
 
 def test_a_digest_is_of_names_and_content(good: Path, tmp_path: Path) -> None:
