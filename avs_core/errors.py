@@ -21,7 +21,8 @@
     │   ├── AlreadyExists       certainly not applied: the key was taken (put-if-absent)
     │   ├── AccessDenied        certainly not applied: credentials or permissions
     │   ├── NotApplied          certainly not applied: refused before it took effect
-    │   └── OutcomeUnknown      the connection broke: it may or may not have been applied
+    │   ├── OutcomeUnknown      the connection broke: it may or may not have been applied
+    │   └── UnsafeStore         the store lets two writers take one key
     ├── ArchiveError            the archive contradicts itself or us
     │   ├── CommitConflict      another writer committed different content for the same unit
     │   └── CorruptArchive      a committed file is missing or its bytes differ
@@ -146,6 +147,10 @@ class NotApplied(StorageError):
 
 class OutcomeUnknown(StorageError):
     """The connection broke: the write may or may not have been applied."""
+
+
+class UnsafeStore(StorageError):
+    """The store ignores the condition of a put-if-absent: two writers could take one key."""
 
 
 class ArchiveError(AvsError):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 import avs_core
+from tests import forgetful_s3
 from tests import s3_server as seaweed
 
 _BUCKETS = itertools.count()
@@ -43,3 +44,13 @@ def s3_bucket(s3: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     return s3.uri
+
+
+@pytest.fixture
+def forgetful_bucket(s3: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of an empty bucket in a store that ignores conditional writes."""
+    with forgetful_s3.in_front_of(s3) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("AWS_PROFILE", raising=False)
+        yield server.uri

@@ -35,7 +35,7 @@ from avs_core.archive.schema import (
     to_parquet,
 )
 from avs_core.clip import Unit
-from avs_core.errors import AlreadyExists, CommitConflict, ConfigError, NotFound, OutcomeUnknown
+from avs_core.errors import AlreadyExists, CommitConflict, ConfigError, NotFound, OutcomeUnknown, UnsafeStore
 
 SHORT_HASH = 8
 
@@ -61,8 +61,23 @@ class ArchiveWriter:
     def open_run(self) -> None:
         """Put the run's record there. Raises `CommitConflict` if another one bears its key."""
         uri = storage.join(self.uri, run_path(self.run_key))
-        if not settle(uri, canonical_json(self.record.model_dump(mode="json"))):
+        if not settle(uri, self._record_bytes()):
             raise CommitConflict(f"a run key must stand for one record; {uri} holds another than {self.record}")
+
+    def check_exclusive(self) -> None:
+        """Raises `UnsafeStore` where a second writer can take a key that the first one has. Needs `open_run`.
+
+        It puts the run's record once more: a store that ignores the condition overwrites it with the same bytes.
+        """
+        uri = storage.join(self.uri, run_path(self.run_key))
+        try:
+            storage.put_if_absent(uri, self._record_bytes())
+        except AlreadyExists:
+            return
+        raise UnsafeStore(
+            f"a store of archives must refuse to write a key that is taken (If-None-Match: *); that of {self.uri} "
+            f"overwrote it, so two writers could lose masks: use another store (`avs doctor --archive` tries one)"
+        )
 
     def commit_unit(self, unit: Unit, instances: pa.Table, frames: pa.Table, flags: tuple[str, ...] = ()) -> CommitInfo:
         """Write a unit's tables (`ROW_SCHEMA`, `FRAME_SCHEMA`) and commit them; doing it again changes nothing.
@@ -142,6 +157,9 @@ class ArchiveWriter:
         )
         uri = storage.join(self.uri, unit_path(dead_folder(self.run_key), unit.unit_id))
         settle(uri, canonical_json(letter.model_dump(mode="json")))
+
+    def _record_bytes(self) -> bytes:
+        return canonical_json(self.record.model_dump(mode="json"))
 
     def _parquet(self, unit: Unit, table: pa.Table, schema: pa.Schema) -> bytes:
         if not table.schema.equals(schema):

@@ -12,7 +12,7 @@ from avs_core.errors import MediaError
 from avs_core.models.bundle import load_bundle
 from avs_core.models.segmenter import FramePrediction, ObjectMask, open_segmenter
 from avs_core.pipelines import wire
-from avs_core.pipelines.stages import OK, Row, dead_row, failed_row
+from avs_core.pipelines.stages import OK, Row, dead_row, failed_row, waited
 from avs_core.tracking import resolve_model
 
 
@@ -34,7 +34,7 @@ class SegmentUnit:
         """Fill `rows` and `frames`, drop `clip`."""
         if row["status"] != OK:
             return row
-        started = time.perf_counter()
+        started, wait_s = time.perf_counter(), waited(row)
         unit, clip = wire.unit_from_text(row["unit"]), wire.clip_from_bytes(row["clip"])
         try:
             instances, frames = self.tables(unit, clip)
@@ -50,6 +50,8 @@ class SegmentUnit:
             "n_frames": frames.num_rows,
             "n_instances": instances.num_rows,
             "segment_s": time.perf_counter() - started,
+            "segment_wait_s": wait_s,
+            "ready_at": time.time(),
         }
 
     def tables(self, unit: Unit, clip: Clip) -> tuple[pa.Table, pa.Table]:

@@ -22,7 +22,8 @@ from avs_core.errors import TooManyDeadLetters
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.chain import chain, one_row_blocks, outcomes
-from avs_core.pipelines.cluster import connected, size_pools
+from avs_core.pipelines.cluster import Pools, connected, size_pools
+from avs_core.pipelines.metrics import JobMetrics
 from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.plan import make_plan, missing_units, unprobed
 from avs_core.pipelines.progress import Progress
@@ -36,6 +37,7 @@ from avs_core.pipelines.stages import (
     ProbeVideo,
     Row,
     new_row,
+    with_retries,
 )
 from avs_core.tracking import Tracker
 
@@ -160,7 +162,8 @@ def segment(
     """
     started = time.monotonic()
     writer = ArchiveWriter(config.archive, record)
-    writer.open_run()
+    with_retries(writer.open_run)
+    with_retries(writer.check_exclusive)
     plan = make_plan(videos, ledger := load_ledger(config.archive, writer.run_key))
     VideoWriter(writer).sweep(ledger)
     tracker.log_metrics({"input.videos": len(videos), "input.settled": plan.settled}, step=0)
@@ -203,18 +206,23 @@ def _run(
 ) -> None:
     """Bring every row to its end, and tell of each as it comes."""
     units = [wire.unit_from_text(row["unit"]) for row in rows if row["status"] == OK]
-    with progress.over(
-        videos=len({row["unit_id"][:16] for row in rows}), seconds=sum(u.stop_s - u.start_s for u in units)
+    pools = size_pools(len(rows), config.device, config.decoders, config.segmenters)
+    gpus = pools.segmenters if pools.gpus_per_segmenter else 0
+    with (
+        JobMetrics(len(rows), gpus) as metrics,
+        progress.over(
+            videos=len({row["unit_id"][:16] for row in rows}), seconds=sum(u.stop_s - u.start_s for u in units)
+        ),
     ):
-        for row in outcomes(_pipeline(rows, config, record)):
+        for row in outcomes(_pipeline(rows, pools, config, record)):
             unit = totals.add(row)
+            metrics.add(row, unit)
             progress.update(videos=len(totals.videos), seconds=totals.video_seconds, dead=len(totals.dead))
             tracker.log_metrics({**totals.metrics(), **progress.snapshot().metrics()}, step=totals.rows)
             LOG.debug("%s %s", row["status"], unit.unit_id)
 
 
-def _pipeline(rows: list[Row], config: SegmentConfig, record: RunRecord) -> Dataset:
-    pools = size_pools(len(rows), config.device, config.decoders, config.segmenters)
+def _pipeline(rows: list[Row], pools: Pools, config: SegmentConfig, record: RunRecord) -> Dataset:
     decode = {"config": config.decode_config(frame_size(record)), "limits": config.decode_limits()}
     model = {
         "model": config.model,

@@ -53,6 +53,9 @@ def new_row(unit: Unit) -> Row:
         "decode_s": 0.0,
         "segment_s": 0.0,
         "commit_s": 0.0,
+        "ready_at": 0.0,
+        "segment_wait_s": 0.0,
+        "commit_wait_s": 0.0,
     }
 
 
@@ -74,6 +77,11 @@ def failed_row(unit: Unit, stage: str, fault: Exception) -> Row:
         "error_class": type(fault).__name__,
         "message": str(fault),
     }
+
+
+def waited(row: Row) -> float:
+    """Seconds since the stage before was done with the row; 0 where two machines' clocks disagree by more."""
+    return max(0.0, time.time() - row["ready_at"]) if row["ready_at"] else 0.0
 
 
 def with_retries(act: Callable[[], T]) -> T:
@@ -128,7 +136,8 @@ class DecodeUnit:
             return dead_row(unit, "decode", fault)
         except (StorageError, DecoderUnavailable) as fault:
             return failed_row(unit, "decode", fault)
-        return row | {"clip": wire.clip_to_bytes(clip), "decode_s": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        return row | {"clip": wire.clip_to_bytes(clip), "decode_s": seconds, "ready_at": time.time()}
 
     def close(self) -> None:
         """End the decoding process; the end of this one ends it too."""
@@ -143,7 +152,7 @@ class CommitUnit:
 
     def __call__(self, row: Row) -> Row:
         """Record the unit. A store that is away for a moment fails the unit, not the job."""
-        started = time.perf_counter()
+        started, wait_s = time.perf_counter(), waited(row)
         unit = wire.unit_from_text(row["unit"])
         try:
             if row["status"] == OK:
@@ -154,7 +163,8 @@ class CommitUnit:
                 with_retries(lambda: self._writer.publish(unit))
         except (OutcomeUnknown, NotApplied) as fault:
             return failed_row(unit, "commit", fault)
-        return row | {"rows": b"", "frames": b"", "commit_s": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        return row | {"rows": b"", "frames": b"", "commit_s": seconds, "commit_wait_s": wait_s}
 
     def _commit(self, unit: Unit, row: Row) -> None:
         flags = tuple(row["flags"].split(",")) if row["flags"] else ()

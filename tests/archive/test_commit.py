@@ -11,7 +11,7 @@ from avs_core.archive.ledger import load_ledger
 from avs_core.archive.read import dead_letters, open_archive, open_frames, read_commits
 from avs_core.archive.schema import canonical_json
 from avs_core.archive.verify import archive_digest, verify
-from avs_core.errors import AlreadyExists, CommitConflict, ConfigError, NotApplied, OutcomeUnknown
+from avs_core.errors import AlreadyExists, CommitConflict, ConfigError, NotApplied, OutcomeUnknown, UnsafeStore
 from tests.archive import sample
 from tests.archive.crasher import Crash, Crasher
 
@@ -256,3 +256,19 @@ def test_a_refusal_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert read_commits(str(tmp_path)) == []
     with pytest.raises(AlreadyExists):
         storage.put_if_absent(storage.join(str(tmp_path), f"_runs/{writer.run_key}.json"), b"")
+
+
+def test_a_store_that_keeps_the_condition_may_have_many_writers(archive: str) -> None:
+    writer = sample.opened(archive)
+    before = archive_digest(archive)
+    writer.check_exclusive()
+    assert archive_digest(archive) == before
+
+
+@pytest.mark.integration
+def test_a_store_that_ignores_the_condition_is_refused_and_nothing_is_changed(forgetful_bucket: str) -> None:
+    writer = sample.opened(f"{forgetful_bucket}/archive")
+    before = archive_digest(writer.uri)
+    with pytest.raises(UnsafeStore, match="If-None-Match"):
+        writer.check_exclusive()
+    assert archive_digest(writer.uri) == before

@@ -127,3 +127,15 @@ def test_two_frames_a_second_hold_the_frames_of_one(videos: Path, tmp_path: Path
     )
     assert set(one) <= set(two)
     assert open_frames(str(tmp_path / "r2")).count_rows() == 2 * open_frames(str(tmp_path / "r1")).count_rows()
+
+
+def test_a_store_that_ignores_conditional_writes_is_refused_before_any_work(
+    videos: Path, tmp_path: Path, forgetful_bucket: str
+) -> None:
+    archive = f"{forgetful_bucket}/archive"
+    done = avs("segment", str(videos), "--archive", archive, "--no-tracking", "--no-report", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "UnsafeStore" in done.stderr
+    assert [storage.relative(found.uri, archive).partition("/")[0] for found in storage.list_files(archive)] == [
+        "_runs"
+    ]
