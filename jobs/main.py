@@ -46,6 +46,7 @@ for verb, about in {
     "compact": "Merge the files of finished videos into few large ones.",
     "gc": "Remove what no snapshot and no commit of an archive needs.",
     "snapshots": "List the states of an archive that can be read.",
+    "doctor": "Is the cluster fit for work, and what is to be changed?",
     "train": "Train a named recipe and write its bundle.",
     "evaluate": "Measure a bundle, or a mask archive, against the truth; does it listen?",
 }.items():

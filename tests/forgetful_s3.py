@@ -45,11 +45,11 @@ def in_front_of(server: S3Server) -> Iterator[S3Server]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = forward
-
         def log_message(self, *about: object) -> None:
             """Tests say what they need themselves."""
 
+    for verb in ("GET", "PUT", "HEAD", "DELETE", "POST"):
+        setattr(Front, f"do_{verb}", Front.forward)
     front = ThreadingHTTPServer(("127.0.0.1", 0), Front)
     thread = threading.Thread(target=front.serve_forever, daemon=True)
     thread.start()

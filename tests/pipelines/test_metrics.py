@@ -20,6 +20,7 @@ from avs_core.pipelines.stages import new_row
 from avs_core.pipelines.wire import unit_from_text
 
 SCRAPES = 120
+QUIETLY = ("--json", "--no-tracking", "--no-report")
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -109,8 +110,7 @@ def test_prometheus_reads_what_the_archive_holds(
     (inputs / "page.mp4").write_text("<html>not found</html>")
     archive = str(tmp_path / "archive")
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.segment", str(inputs), "--archive", archive, "--address", address]
-        + ["--json", "--no-tracking", "--no-report"],
+        [sys.executable, "-m", "jobs.segment", str(inputs), "--archive", archive, "--address", address, *QUIETLY],
         env={**os.environ, "RAY_AUTH_MODE": "disabled"},
         capture_output=True,
         text=True,
