@@ -96,21 +96,22 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def size_pools(units: int, device: str, decoders: int | None, segmenters: int | None) -> Pools:
+def size_pools(units: int, device: str, decoders: int | None, segmenters: int | None, grow: bool = False) -> Pools:
     """Pool sizes for so many units on the cluster that is connected; a number that is given wins.
 
     With GPUs: one segmenter each, decoders on the CPUs that are left. Without: half of the CPUs segment
-    (one thread each, so that results do not depend on the machine), half decode.
+    (one thread each, so that results do not depend on the machine), half decode. A cluster that may `grow` is asked
+    for what it does not have yet, at full price, so that it brings nodes.
     """
     resources = ray.cluster_resources()
     cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-    if device == "cuda" and not gpus:
+    if device == "cuda" and not gpus and not grow:
         raise ConfigError("device cuda needs a GPU in the Ray cluster, and it has none: use --device cpu or auto")
-    on_gpu = gpus > 0 and device != "cpu"
-    wanted_segmenters = segmenters or (gpus if on_gpu else max(1, cpus // 2))
+    on_gpu = device == "cuda" or (gpus > 0 and device != "cpu")
+    wanted_segmenters = segmenters or (max(1, gpus) if on_gpu else max(1, cpus // 2))
     wanted_decoders = decoders or max(1, cpus - wanted_segmenters)
-    if on_gpu and wanted_segmenters > gpus:
+    if on_gpu and wanted_segmenters > gpus and not grow:
         raise ConfigError(f"a segmenter takes a whole GPU: {wanted_segmenters} segmenters, but the cluster has {gpus}")
     few_decoders, few_segmenters = min(wanted_decoders, units), min(wanted_segmenters, units)
     needed = STAGE_CPUS["decode"] * few_decoders + STAGE_CPUS["segment"] * few_segmenters + STAGE_CPUS["commit"]
-    return Pools(few_decoders, few_segmenters, 1.0 if on_gpu else 0.0, min(1.0, cpus / needed))
+    return Pools(few_decoders, few_segmenters, 1.0 if on_gpu else 0.0, 1.0 if grow else min(1.0, cpus / needed))

@@ -179,7 +179,7 @@ def segment(
 
 def _probe(videos: Sequence[VideoRef], ledger: Ledger, config: SegmentConfig, record: RunRecord) -> list[Row]:
     """A row for every unit that is missing, and one for every video that can't be probed."""
-    pools = size_pools(len(videos), "cpu", config.decoders, None)
+    pools = size_pools(len(videos), "cpu", config.decoders, None, config.grow)
     probe = chain(
         one_row_blocks([new_row(unprobed(video)) for video in videos]),
         ProbeVideo,
@@ -206,7 +206,7 @@ def _run(
 ) -> None:
     """Bring every row to its end, and tell of each as it comes."""
     units = [wire.unit_from_text(row["unit"]) for row in rows if row["status"] == OK]
-    pools = size_pools(len(rows), config.device, config.decoders, config.segmenters)
+    pools = size_pools(len(rows), config.device, config.decoders, config.segmenters, config.grow)
     gpus = pools.segmenters if pools.gpus_per_segmenter else 0
     with (
         JobMetrics(len(rows), gpus) as metrics,

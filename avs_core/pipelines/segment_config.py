@@ -83,4 +83,5 @@ class SegmentConfig(LookConfig, PlaceConfig):  # fields of the last base come fi
     )
     address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else a Ray of its own].")
     decoders: int | None = Field(None, ge=1, description="Decoding actors [default: from the cluster's size].")
+    grow: bool = Field(False, description="The cluster scales itself: ask for more than it has now.")
     segmenters: int | None = Field(None, ge=1, description="Model actors [default: one a GPU, or half of the CPUs].")

@@ -1,8 +1,6 @@
 """What Prometheus sees of a real job on a real Ray; and that the counters and the rows agree."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from avs_core.clip import Unit, VideoRef
 from avs_core.pipelines.metrics import ALL, DEAD_LETTERS, STAGE_SECONDS, STAGES, WAIT_SECONDS, WAITS
 from avs_core.pipelines.stages import new_row
 from avs_core.pipelines.wire import unit_from_text
+from tests import ray_head
 
 SCRAPES = 120
 QUIETLY = ("--json", "--no-tracking", "--no-report")
@@ -35,49 +34,10 @@ def test_no_two_metrics_share_a_name() -> None:
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """A head of its own that serves its metrics: its address, and the port."""
-    # short, since sockets lie below it
-    folder = tmp_path_factory.mktemp("r")
-    gcs, metrics = free_ports(2)
-    command = ["start", "--head", f"--port={gcs}", f"--metrics-export-port={metrics}", "--num-cpus=2", "--block"]
-    with (folder / "log.txt").open("wb") as log:
-        head = subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", *command, "--include-dashboard=false"],
-            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(folder)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            await_answer(metrics, head, folder / "log.txt")
-            yield f"127.0.0.1:{gcs}", metrics
-        finally:
-            head.terminate()
-            head.wait(60)
-
-
-def free_ports(count: int) -> list[int]:
-    """Below the ports that Ray gives to its workers."""
-    found: list[int] = []
-    for port in range(6400 + os.getpid() % 1500, 9900):
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)):
-                found.append(port)
-        if len(found) == count:
-            return found
-    raise OSError("no free ports")
-
-
-def await_answer(port: int, head: "subprocess.Popen[bytes]", log: Path) -> None:
-    for _ in range(SCRAPES):
-        if head.poll() is not None:
-            break
-        with socket.socket() as tried:
-            if not tried.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(1)
-    raise RuntimeError(f"Ray did not start:\n{log.read_text(errors='replace')[-4000:]}")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_head.RayHead]:
+    """A Ray that serves its metrics."""
+    with ray_head.running(tmp_path_factory.mktemp("r"), *ray_head.free_ports(1), "--num-cpus=2") as started:
+        yield started
 
 
 def scrape(port: int) -> Samples:
@@ -100,9 +60,8 @@ def scrape(port: int) -> Samples:
 @pytest.mark.integration
 @pytest.mark.timeout(600)
 def test_prometheus_reads_what_the_archive_holds(
-    cluster: tuple[str, int], tmp_path: Path, demo_clips: list[Path]
+    head: ray_head.RayHead, tmp_path: Path, demo_clips: list[Path]
 ) -> None:
-    address, port = cluster
     inputs = tmp_path / "videos"
     inputs.mkdir()
     for clip in demo_clips[:2]:
@@ -110,8 +69,8 @@ def test_prometheus_reads_what_the_archive_holds(
     (inputs / "page.mp4").write_text("<html>not found</html>")
     archive = str(tmp_path / "archive")
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.segment", str(inputs), "--archive", archive, "--address", address, *QUIETLY],
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        [sys.executable, "-m", "jobs.segment", str(inputs), "--archive", archive, "--address", head.address, *QUIETLY],
+        env=head.environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -120,7 +79,7 @@ def test_prometheus_reads_what_the_archive_holds(
     assert done.returncode == 3, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     for _ in range(SCRAPES):
-        samples = scrape(port)
+        samples = scrape(head.metrics_port)
         if samples:
             break
         time.sleep(1)

