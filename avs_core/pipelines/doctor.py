@@ -86,7 +86,7 @@ def _spill_folder(node: dict[str, Any]) -> str:
 
 def _as_ray_knows(node: dict[str, Any], node_id: str) -> RayNode:
     has = node["Resources"]
-    address = f"{node['NodeManagerAddress']} ({node_id[:6]})"  # several nodes may share a machine
+    address = f"{node['NodeManagerAddress']} ({node_id[-6:]})"  # several nodes may share a machine
     return RayNode(address, has.get("CPU", 0.0), has.get("GPU", 0.0), has.get("object_store_memory", 0.0))
 
 

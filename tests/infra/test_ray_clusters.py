@@ -100,11 +100,11 @@ def test_the_local_cluster_starts_grows_for_a_job_and_writes_the_same_archive(
     growing: ray_head.RayHead, demo_clips: list[Path], tmp_path: Path
 ) -> None:
     assert nodes(growing) == 1
-    clips = list(map(str, demo_clips[:2]))
+    clips = list(map(str, demo_clips))
     quiet = ("--no-tracking", "--no-report")
-    pools = ("--decoders", "2", "--segmenters", "1")
+    pools = ("--decoders", "2", "--segmenters", "2")
     result = run(growing, "segment", *clips, "--archive", str(tmp_path / "grown"), "--grow", *pools, *quiet)
-    assert (result["segmented"], result["failed"]) == (2, 0)
+    assert (result["segmented"], result["failed"]) == (len(clips), 0)
     assert nodes(growing) >= 2
     run(None, "segment", *clips, "--archive", str(tmp_path / "alone"), *quiet)
     assert not verify(str(tmp_path / "grown")).problems
