@@ -79,7 +79,7 @@ def test_a_node_that_promises_a_gpu_it_does_not_have_is_found(cluster: Cluster) 
     checks = doctor("--address", cluster.address, code=1)
     problems = [check for check in checks if check["state"] == "problem"]
     assert [check["name"] for check in problems] == ["GPUs"]
-    assert liar.unique_id[-6:] in problems[0]["where"]
+    assert liar.node_id[-6:] in problems[0]["where"]
     assert "--num-gpus" in problems[0]["advice"]
 
 
