@@ -11,7 +11,7 @@ weights, and needs the package to be read.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 
 from torch import nn
 
@@ -61,7 +61,7 @@ def find_audio_encoder(name: str) -> AudioEncoder:
     offered = entry_points(group=GROUP)
     found = [entry for entry in offered if entry.name == name]
     if len(found) == 1:
-        return _loaded(found[0])
+        return _loaded(name, found[0].value, found[0].load)
     if found:
         packages = ", ".join(sorted(entry.dist.name if entry.dist else entry.value for entry in found))
         raise BundleError(f"one package must offer audio encoder {name}, {packages} do: uninstall all but one")
@@ -72,12 +72,12 @@ def find_audio_encoder(name: str) -> AudioEncoder:
     )
 
 
-def _loaded(entry: EntryPoint) -> AudioEncoder:
+def _loaded(name: str, value: str, load: Callable[[], object]) -> AudioEncoder:
     """What an entry point names. A package that can't be imported fails in its own way, which is kept as the cause."""
     try:
-        offered = entry.load()
+        offered = load()
     except (ImportError, AttributeError) as fault:
-        raise BundleError(f"audio encoder {entry.name} must be importable; {entry.value} is not: {fault}") from fault
+        raise BundleError(f"audio encoder {name} must be importable; {value} is not: {fault}") from fault
     if not isinstance(offered, AudioEncoder):
-        raise BundleError(f"audio encoder {entry.name} must be an AudioEncoder; {entry.value} is {offered!r}")
+        raise BundleError(f"audio encoder {name} must be an AudioEncoder; {value} is {offered!r}")
     return offered
