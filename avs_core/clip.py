@@ -5,7 +5,7 @@ All intervals are half-open.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -16,18 +16,20 @@ AUDIO_RATE = 16_000
 """Hz of every decoded waveform: what VGGish was trained on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoRef:
     """One video file as the planner saw it.
 
-    `fingerprint` identifies the content without reading it (version id, or etag and size; on disk size
-    and modification time); `modified_us` (µs since 1970) orders two versions of the same URI.
+    `fingerprint` identifies the content without reading it (etag and size; on disk size and modification time);
+    `modified_us` (µs since 1970) orders two versions of the same URI. `content` is the SHA-256 of what was read,
+    "" where nobody has read it or the store's etag says as much: it tells a touched file from a changed one.
     """
 
     uri: str
     size: int
     fingerprint: str
     modified_us: int = 0
+    content: str = field(default="", compare=False)
 
     @property
     def video_id(self) -> str:
@@ -36,8 +38,11 @@ class VideoRef:
 
     @property
     def video_key(self) -> str:
-        """16 hex digits over URI and fingerprint: one version of one video."""
-        return hashlib.sha256(f"{self.uri}\n{self.fingerprint}".encode()).hexdigest()[:16]
+        """The video id and 12 hex digits over the fingerprint: one version of one video.
+
+        So a listing of names tells, without opening anything, which videos an archive knows in another version.
+        """
+        return self.video_id + hashlib.sha256(self.fingerprint.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

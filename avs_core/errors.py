@@ -25,6 +25,7 @@
     │   └── UnsafeStore         the store lets two writers take one key
     ├── ArchiveError            the archive contradicts itself or us
     │   ├── CommitConflict      another writer committed different content for the same unit
+    │   ├── LeaseHeld           another job is at work on the archive (exit code 4)
     │   └── CorruptArchive      a committed file is missing or its bytes differ
     ├── ModelError              a bundle or checkpoint cannot be used
     │   ├── BundleError         a bundle folder is incomplete or disagrees with itself
@@ -159,6 +160,10 @@ class ArchiveError(AvsError):
 
 class CommitConflict(ArchiveError):
     """Another writer committed different content for the same unit."""
+
+
+class LeaseHeld(ArchiveError):
+    """Another job is at work on the archive."""
 
 
 class CorruptArchive(ArchiveError):

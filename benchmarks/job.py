@@ -20,12 +20,12 @@ from avs_core.pipelines import wire
 from avs_core.pipelines.cluster import connected
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.model_stage import SegmentUnit
-from avs_core.pipelines.plan import unprobed
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment import frame_size, run_record, segment
 from avs_core.pipelines.segment_config import SegmentConfig
-from avs_core.pipelines.stages import CommitUnit, DecodeUnit, ProbeVideo, new_row
+from avs_core.pipelines.stages import CommitUnit, DecodeUnit, ProbeVideo, new_row, row_to_probe
 from avs_core.pipelines.stages import Row as StageRow
+from avs_core.pipelines.units import unprobed
 from avs_core.recipes import DEMO_CLIPS
 from avs_core.tracking import NullRun
 from benchmarks.measure import Row
@@ -75,7 +75,7 @@ def _parts(videos: list[VideoRef], config: SegmentConfig) -> dict[str, float]:
         "segment": SegmentUnit(config.model, "cpu", None, None),
         "commit": CommitUnit(config.archive, record),
     }
-    rows = [new_row(unprobed(video)) for video in videos]
+    rows = [row_to_probe(video) for video in videos]
     stages["decode"](new_row(unprobed(videos[0])))  # starts the decoding process
     seconds = {}
     for name, stage in stages.items():

@@ -1,7 +1,7 @@
 """The `avs` command: gathers the verbs and turns errors into exit codes.
 
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 done, but some videos are dead letters · 130 interrupted ·
-141 whoever read the output left.
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 done, but some videos are dead letters · 4 another job is at work ·
+5 stopped before the end · 130 interrupted · 141 whoever read the output left.
 """
 
 import logging
@@ -18,12 +18,12 @@ from cyclopts.config import Yaml
 from rich.console import Console
 from rich.logging import RichHandler
 
-from avs_core.errors import AvsError, UsageError
+from avs_core.errors import AvsError, LeaseHeld, UsageError
 
 if TYPE_CHECKING:
     from avs_core.pipelines.segment import SegmentResult
 
-DONE, FAILED, USAGE, DONE_WITH_DEAD, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
+DONE, FAILED, USAGE, DONE_WITH_DEAD, BUSY, STOPPED, INTERRUPTED, UNREAD = 0, 1, 2, 3, 4, 5, 130, 141
 
 ERRORS = Console(stderr=True)
 
@@ -41,6 +41,9 @@ app.meta.suppress_keyboard_interrupt = app.suppress_keyboard_interrupt = False  
 for verb, about in {
     "segment": "Segment what sounds in videos, into a Parquet mask archive.",
     "demo": "The main job on the clips that come with the package.",
+    "plan": "Say what is left to do, and what it will take; nothing is done.",
+    "reprocess": "The main job on a schedule: one at a time, and readers change over when a new run is ready.",
+    "status": "How far each run of an archive is, and who is at work.",
     "verify": "Check every commit of an archive against its files.",
     "dead": "List the videos of an archive that could not be done, and why.",
     "compact": "Merge the files of finished videos into few large ones.",
@@ -52,6 +55,7 @@ for verb, about in {
 }.items():
     app.command(f"jobs.{verb}:{verb}", name=verb, help=about)
 app.command("jobs.models:app", name="models", help="List, explain and import model bundles.")
+app.command("jobs.runs:app", name="runs", help="List an archive's runs, choose the current one, remove one.")
 app.command("jobs.data:app", name="data", help="Check a copy of a data set.")
 app.command("jobs.benchmark:app", name="benchmark", help="Build the composite benchmark.")
 
@@ -84,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except (CycloptsError, UsageError) as error:
         return _complain(error, USAGE)
+    except LeaseHeld as error:
+        return _complain(error, BUSY)
     except AvsError as error:
         return _complain(error, FAILED)
     except KeyboardInterrupt:
@@ -95,6 +101,8 @@ def exit_code(result: "SegmentResult") -> int:
     """What a scheduler may act on."""
     if result.failed:
         return FAILED
+    if result.left:
+        return STOPPED
     return DONE_WITH_DEAD if result.dead else DONE
 
 

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from avs_core.pipelines.main_job import DoneJob
+from avs_core.pipelines.reprocess import Reprocessed
 
 MOST_ROWS = 40
 
@@ -24,8 +25,28 @@ def print_summary(done: DoneJob) -> None:
         f"{result.seconds:.1f} s), {result.frames} frames, {result.instances} instances, {result.dead} dead",
         style="yellow" if result.failed or result.dead else "green",
     )
+    if result.touched:
+        console.print(f"{result.touched} videos were written again with the content they had")
+    if result.left:
+        console.print(
+            f"stopped because {result.stopped}; {result.left} videos are left for the next run", style="yellow"
+        )
     if result.failed:
         console.print(f"{result.failed} units could not be finished: run the same command again", style="red")
+
+
+def print_scheduled(done: Reprocessed, wanted: float) -> None:
+    """The same, and which run readers get."""
+    print_summary(done.job)
+    run, covered = done.job.result.run_key, done.coverage
+    held = f"run {run} holds {covered.share:.1%} of the videos"
+    if done.switched:
+        print(f"{held}: readers get it from now on (avs runs lists the others)")
+    elif done.current == run:
+        print(f"{held}; it is the one that readers get")
+    else:
+        lost = f"; {covered.lost} that readers have now are dead letters in it" if covered.lost else ""
+        print(f"{held}, {wanted:.1%} are wanted{lost}: readers still get {done.current}")
 
 
 def _found(done: DoneJob) -> Table:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
-from avs_core.archive.read import dead_letters, open_archive, open_frames
+from avs_core.archive.read import dead_letters, open_archive, open_frames, open_videos
 from avs_core.clip import VideoRef
 
 
@@ -35,8 +36,13 @@ class Finding:
 
 def findings(archive: str, run: str | None = None, videos: Iterable[VideoRef] | None = None) -> list[Finding]:
     """The findings of a run by URI; of the given videos only, where some are given, and of these versions of them."""
-    looked = {row["video_uri"]: row for row in _looked_at(archive, run).to_pylist()}
-    heard = {row["video_uri"]: row for row in _sounding(archive, run).to_pylist()}
+    if videos is None:
+        rows, frames = open_archive(archive, run), open_frames(archive, run)
+    else:
+        videos = list(videos)
+        rows, frames = open_videos(archive, run, [video.video_id for video in videos])
+    looked = {row["video_uri"]: row for row in _looked_at(frames).to_pylist()}
+    heard = {row["video_uri"]: row for row in _sounding(rows).to_pylist()}
     versions = {video.uri: video.fingerprint for video in videos} if videos is not None else None
     dead = {
         row["video_uri"]: row["error_class"]
@@ -47,21 +53,21 @@ def findings(archive: str, run: str | None = None, videos: Iterable[VideoRef] | 
     return [_finding(uri, looked.get(uri), heard.get(uri), dead.get(uri)) for uri in sorted(wanted)]
 
 
-def _looked_at(archive: str, run: str | None) -> pa.Table:
+def _looked_at(dataset: ds.Dataset) -> pa.Table:
     """Of each video: how many frames were looked at, and the flags of its decoding."""
     columns = {name: pc.field(name).cast(pa.string()) for name in ("video_uri", "flags")}
-    frames = open_frames(archive, run).to_table(columns=columns)
+    frames = dataset.to_table(columns=columns)
     return frames.group_by("video_uri").aggregate([([], "count_all"), ("flags", "max")])
 
 
-def _sounding(archive: str, run: str | None) -> pa.Table:
+def _sounding(dataset: ds.Dataset) -> pa.Table:
     """Of each video: how many frames hold object 0, its mean share of the picture, its mean score."""
     columns = {
         "video_uri": pc.field("video_uri").cast(pa.string()),
         "share": pc.field("area") / (pc.field("height") * pc.field("width")).cast(pa.float64()),
         "score": pc.field("score"),
     }
-    rows = open_archive(archive, run).to_table(columns=columns, filter=pc.field("object_id") == 0)
+    rows = dataset.to_table(columns=columns, filter=pc.field("object_id") == 0)
     return rows.group_by("video_uri").aggregate([([], "count_all"), ("share", "mean"), ("score", "mean")])
 
 

@@ -13,6 +13,12 @@ RUNS = "_runs"
 COMMITS = "_commits"
 DEAD = "_dead"
 STAGED = "_staged"
+TOUCHED = "_touched"
+LEASES = "_leases"
+CURRENT = "_current"
+STATS = "_stats"
+BOOKKEEPING = (LEASES, STATS)
+"""What jobs keep for themselves: it holds clocks and hosts, and no reader needs it."""
 SUFFIX = ".json"
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -32,6 +38,7 @@ class VideoRecord(StoredRecord):
     fingerprint: str
     size: int
     modified_us: int
+    content: str = ""
 
     @classmethod
     def of(cls, video: VideoRef) -> "VideoRecord":
@@ -42,6 +49,7 @@ class VideoRecord(StoredRecord):
             fingerprint=video.fingerprint,
             size=video.size,
             modified_us=video.modified_us,
+            content=video.content,
         )
 
 
@@ -115,6 +123,11 @@ def commits_folder(run_key: str) -> str:
 def dead_folder(run_key: str) -> str:
     """Where the dead letters of a run lie."""
     return f"{DEAD}/run={run_key}"
+
+
+def touched_folder(run_key: str) -> str:
+    """Where it is written down that a video was touched and not changed."""
+    return f"{TOUCHED}/run={run_key}"
 
 
 def staging(run_key: str) -> str:

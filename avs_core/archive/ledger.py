@@ -1,21 +1,42 @@
 """What a run has done, from a listing: the names of commits and dead letters suffice, none is opened."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from avs_core import storage
-from avs_core.archive.layout import commits_folder, dead_folder, staging, unit_ids
+from avs_core.archive.layout import commits_folder, dead_folder, staging, touched_folder, unit_ids
 
 
 @dataclass(frozen=True)
 class Ledger:
     """The ids of a run's units that need nothing more. A unit that is committed and dead counts as committed.
 
-    Those that are `staged` wait for the others of their video, see avs_core.archive.staging.
+    Those that are `staged` wait for the others of their video, see avs_core.archive.staging. `touched` are keys of
+    videos that were written again with the content they had, see avs_core.archive.touched.
     """
 
     committed: frozenset[str] = frozenset()
     dead: frozenset[str] = frozenset()
     staged: frozenset[str] = frozenset()
+    touched: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class VideoKeys:
+    """How the videos of a run stand, by `VideoRef.video_key`.
+
+    A video is settled when every unit of one cut of it is committed or dead: it is among the `dead` if one of them is
+    dead, else among the `done`; a touched one is done. One that is `begun` has some unit and is not settled.
+    """
+
+    done: set[str] = field(default_factory=set)
+    dead: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
+
+    def settled(self, key: str) -> bool:
+        """Whether it needs nothing more."""
+        return key in self.done or key in self.dead
 
 
 def load_ledger(uri: str, run_key: str) -> Ledger:
@@ -23,4 +44,49 @@ def load_ledger(uri: str, run_key: str) -> Ledger:
     archive = storage.normalise(uri)
     committed = unit_ids(archive, commits_folder(run_key))
     dead = unit_ids(archive, dead_folder(run_key)) - committed
-    return Ledger(committed, dead, unit_ids(archive, staging(run_key), recursive=True))
+    staged = unit_ids(archive, staging(run_key), recursive=True)
+    return Ledger(committed, dead, staged, unit_ids(archive, touched_folder(run_key)))
+
+
+def video_keys(ledger: Ledger) -> VideoKeys:
+    """How each video stands that the ledger knows of."""
+    dead = {key for key, _ in map(_cut, ledger.dead)}
+    keys = VideoKeys(done=set(ledger.touched))
+    for key, settled in _settled(ledger).items():
+        # A cut that was begun in another length of units needs no end once one cut is whole.
+        if settled:
+            (keys.dead if key in dead else keys.done).add(key)
+        elif not keys.settled(key):
+            keys.begun.add(key)
+    keys.begun.update(key for key, _ in map(_cut, ledger.staged) if not keys.settled(key))
+    return keys
+
+
+def _settled(ledger: Ledger) -> dict[str, bool]:
+    """Of each video that has a committed or dead unit, whether one cut of it is whole."""
+    whole: dict[str, bool] = {}
+    parts: Counter[tuple[str, int]] = Counter()
+    for ids in (ledger.committed, ledger.dead):
+        for unit_id in ids:
+            key, of = _cut(unit_id)
+            if of > 1:
+                parts[key, of] += 1
+            whole[key] = of == 1 or whole.get(key, False)
+    for (key, of), count in parts.items():
+        whole[key] = whole[key] or count == of
+    return whole
+
+
+def _cut(unit_id: str) -> tuple[str, int]:
+    """The video key in a unit's id, and into how many units the video was cut."""
+    key, _, part = unit_id.partition("-")
+    return key, int(part.partition("of")[2])
+
+
+def video_ids(keys: Iterable[str]) -> set[str]:
+    """The ids (`VideoRef.video_id`) that stand in keys."""
+    return {key[:VIDEO_ID] for key in keys}
+
+
+VIDEO_ID = 16
+"""Hex digits of a video key that are the video id."""

@@ -1,9 +1,10 @@
 """Reading an archive: of each video the newest version that is complete, from the snapshot and the commits after it.
 
-An archive may hold several runs, which are different answers to the same question: a reader takes one of them.
+An archive may hold several runs, which are different answers to the same question: a reader takes one of them, the
+current one unless it names another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from avs_core import storage
+from avs_core.archive.current import current
 from avs_core.archive.layout import (
     RUNS,
     SUFFIX,
@@ -23,6 +25,7 @@ from avs_core.archive.layout import (
     run_path,
     unit_ids,
 )
+from avs_core.archive.ledger import VIDEO_ID
 from avs_core.archive.merge import pending_videos, read_videos
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_GROUP, ROW_SCHEMA, TRACK_SCHEMA, RunRecord
 from avs_core.archive.snapshots import NO_FILE, manifest_rows, read_snapshot, snapshot_ages
@@ -141,6 +144,17 @@ def run_state(uri: str, run: str | None = None, snapshot: int | None = None) -> 
     return load_state(archive, resolve_run(archive, run), snapshot)
 
 
+def open_videos(uri: str, run: str | None, video_ids: Iterable[str]) -> tuple[ds.Dataset, ds.Dataset]:
+    """The instances and the frames of these videos alone; of a large archive much less is opened than for all."""
+    archive, wanted = storage.normalise(uri), sorted(video_ids)
+    key = resolve_run(archive, run)
+    known = frozenset(wanted)
+    units = [name for name in unit_ids(archive, commits_folder(key)) if name[:VIDEO_ID] in known]
+    state = load_state(archive, key, units=units)
+    these = pc.field("video_id").isin(wanted)
+    return _dataset(state, "data", ROW_SCHEMA).filter(these), _dataset(state, "frames", FRAME_SCHEMA).filter(these)
+
+
 def list_snapshots(uri: str, run: str | None = None) -> pa.Table:
     """The snapshots of a run, ascending; columns as `SNAPSHOT_SCHEMA`."""
     archive = storage.normalise(uri)
@@ -195,15 +209,21 @@ def runs(uri: str) -> dict[str, RunRecord]:
 
 
 def resolve_run(uri: str, run: str | None) -> str:
-    """The run key that is meant: the one given, or the archive's only one."""
+    """The run key that is meant: the one given, or the current one, or the archive's only one."""
     known = runs(uri)
+    chosen = current(uri)
+    if run is None and chosen is not None and chosen.run_key in known:
+        return chosen.run_key
     if run is None and len(known) == 1:
         return next(iter(known))
     if run in known:
         return run
     named = ", ".join(f"{key} ({record.model})" for key, record in known.items())
     asked = "none was chosen" if run is None else f"{run} is none of them"
-    raise InputError(f"one run of an archive is read at a time; {uri} holds {named}, and {asked}")
+    raise InputError(
+        f"one run of an archive is read at a time; {uri} holds {named}, and {asked}: name it, or choose one for every "
+        f"reader (avs runs use)"
+    )
 
 
 def read_commits(uri: str, run: str | None = None) -> list[CommitInfo]:

@@ -1,8 +1,8 @@
 """What the archive's tables look like, how they become Parquet, and what names a run.
 
-Version 2 (1 had 16 bits for the number of an object). A row is one instance in one frame; a frame that was looked at
-and holds none is a row of the frames table alone. What is constant for a file (run, unit, schema version) is in the
-file's metadata, not in rows.
+Version 3 (1 had 16 bits for the number of an object, 2 named units otherwise). A row is one instance in one frame; a
+frame that was looked at and holds none is a row of the frames table alone. What is constant for a file (run, unit,
+schema version) is in the file's metadata, not in rows.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from avs_core.clip import Instance, VideoRef
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ROW_GROUP = 20_000
 """Rows of a row group: about 4 MB of masks, so that a reader can skip to one video or object."""
 
@@ -72,7 +72,7 @@ TRACK_SCHEMA = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("video_uri", pa.string(), nullable=False),
-        pa.field("object_id", pa.int16(), nullable=False),
+        pa.field("object_id", pa.int32(), nullable=False),
         pa.field("category", pa.string()),  # the commonest of its rows; of equals the first in the alphabet
         pa.field("first_time_us", pa.int64(), nullable=False),  # frame_time_us of its first and last row
         pa.field("last_time_us", pa.int64(), nullable=False),

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avs_core import storage
-from avs_core.archive.layout import COMMITS, CommitInfo, FileRecord, commits_folder, dead_folder, unit_ids
+from avs_core.archive.layout import BOOKKEEPING, COMMITS, CommitInfo, FileRecord, commits_folder, dead_folder, unit_ids
 from avs_core.archive.read import read_commits, runs
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, run_key
 from avs_core.archive.snapshots import SNAPSHOTS
@@ -90,10 +90,14 @@ def verify(uri: str) -> VerifyReport:
 
 
 def archive_digest(uri: str) -> str:
-    """SHA-256 over the path and content of every file: equal for archives that are the same byte for byte."""
+    """SHA-256 over the path and content of every file: equal for archives that are the same byte for byte.
+
+    What jobs keep for themselves is left out (`BOOKKEEPING`): leases, and what was measured.
+    """
     archive = storage.normalise(uri)
     digest = hashlib.sha256()
-    for path in sorted(storage.relative(found.uri, archive) for found in storage.list_files(archive)):
+    paths = (storage.relative(found.uri, archive) for found in storage.list_files(archive))
+    for path in sorted(path for path in paths if path.partition("/")[0] not in BOOKKEEPING):
         content = hashlib.sha256(storage.read_bytes(storage.join(archive, path))).hexdigest()
         digest.update(f"{path}\0{content}\n".encode())
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from avs_core.clip import Unit, VideoRef
 from avs_core.errors import DecoderUnavailable, MediaError, StorageError
 from avs_core.media.decode import GuardedDecoder
 from avs_core.models.bundle import load_bundle
+from avs_core.pipelines.brake import Brake
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.job_config import JobConfig
 from avs_core.pipelines.progress import Progress
@@ -26,34 +27,52 @@ from avs_core.tracking import NullRun, Tracker, fetch_model, finishing, resolve_
 
 LOG = logging.getLogger(__name__)
 
+FOUND = 200
+"""Videos of which it is told, in the end, what was found in them."""
+
 PAGE_SECONDS = 60
 """How much of a video the page decodes for its pictures."""
 
 
 @dataclass(frozen=True)
 class DoneJob:
-    """What a job did, and where to look at it. `page` and `run_url` are None where they were switched off."""
+    """What a job did, and where to look at it: `findings` of the first of its videos.
+
+    `page` and `run_url` are None where they were switched off.
+    """
 
     result: SegmentResult
+    videos: Sequence[VideoRef]
     findings: tuple[Finding, ...]
     page: Path | None
     run_url: str | None
 
 
-def run_main_job(inputs: Iterable[str], config: SegmentConfig, job: JobConfig) -> DoneJob:
-    """Segment what the inputs name; log the run; write the page. Raises what `segment` raises."""
+def run_main_job(
+    inputs: Iterable[str],
+    config: SegmentConfig,
+    job: JobConfig,
+    brake: Brake | None = None,
+    opening: Callable[[str], None] | None = None,
+) -> DoneJob:
+    """Segment what the inputs name; log the run; write the page. Raises what `segment` raises.
+
+    `opening` is called with the run key before anything is written.
+    """
     inputs, out = list(inputs), Path(job.out)
     videos = find_videos(inputs)
     config = config.model_copy(update={"model": _pinned(config.model, job, out)})
     bundle = load_bundle(resolve_model(config.model))
     record = run_record(config, bundle)
+    if opening is not None:
+        opening(run_key(record))
     with _tracked(job, out, config, record, inputs) as tracker:
-        result = segment(videos, config, record, tracker, Progress())
-        found = findings(config.archive, result.run_key, videos)
+        result = segment(videos, config, record, tracker, Progress(), brake)
+        found = findings(config.archive, result.run_key, videos[: max(FOUND, job.report_videos)])
         page = _page(videos, found, result, config, job, record) if job.report else None
         _log_artefacts(tracker, config, result, page)
     check_dead_share(result, config.max_dead_share)
-    return DoneJob(result, tuple(found), page, tracker.run_url)
+    return DoneJob(result, videos, tuple(found), page, tracker.run_url)
 
 
 def _pinned(model: str, job: JobConfig, out: Path) -> str:
@@ -108,7 +127,7 @@ def _page(
         dead=result.dead,
         seconds=result.seconds,
         settings=config.model_dump(mode="json"),
-        videos_left_out=len(done) - len(shown),
+        videos_left_out=max(0, result.videos - len(found)) + len(done) - len(shown),
     )
     path = Path(job.out).absolute() / f"report-{result.run_key}.html"
     letters = dead_letters(config.archive, result.run_key)

@@ -12,7 +12,7 @@ from avs_core.errors import MediaError
 from avs_core.models.bundle import load_bundle
 from avs_core.models.segmenter import FramePrediction, ObjectMask, open_segmenter
 from avs_core.pipelines import wire
-from avs_core.pipelines.stages import OK, Row, dead_row, failed_row, waited
+from avs_core.pipelines.stages import OK, STOPPED, Row, Stop, dead_row, failed_row, never, waited
 from avs_core.tracking import resolve_model
 
 
@@ -22,18 +22,28 @@ class SegmentUnit:
     `made` is the config of its bundle.
     """
 
-    def __init__(self, model: str, device: str, threshold: float | None, mask_size: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        model: str,
+        device: str,
+        threshold: float | None,
+        mask_size: tuple[int, int] | None,
+        stop: Stop = never,
+    ) -> None:
         bundle = load_bundle(resolve_model(model))
         self.made = bundle.config
         if device == "cpu":
             torch.set_num_threads(1)  # sums are then taken in one order, on every machine
         self._segmenter = open_segmenter(bundle, device, threshold)
         self._mask_size = mask_size
+        self._stop = stop
 
     def __call__(self, row: Row) -> Row:
         """Fill `rows` and `frames`, drop `clip`."""
         if row["status"] != OK:
             return row
+        if self._stop():
+            return row | {"status": STOPPED, "clip": b""}
         started, wait_s = time.perf_counter(), waited(row)
         unit, clip = wire.unit_from_text(row["unit"]), wire.clip_from_bytes(row["clip"])
         try:

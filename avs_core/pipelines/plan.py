@@ -1,65 +1,189 @@
-"""What is left to do: the videos that were found, against what the archive already holds.
+"""What is left to do: the videos that were found, against what the archive holds, from names alone.
 
-A video is *settled* when every unit of one cut of it is committed or dead. Only unsettled videos are
-probed (their length decides how they are cut) and only their missing units are planned, so a rerun
-over a finished archive opens no video at all.
+Nothing is opened but one commit of each video that is known in another version, so that a rerun over a finished
+archive costs two listings.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 
-from avs_core.archive.ledger import Ledger
-from avs_core.clip import Unit, VideoRef
-from avs_core.errors import ConfigError
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-WINDOW_S = 5
-"""Seconds of a model window; units are cut at its multiples, so that no window is split."""
+from avs_core import storage
+from avs_core.archive.layout import RUNS, CommitInfo, commits_folder, unit_ids
+from avs_core.archive.ledger import VIDEO_ID, Ledger, load_ledger, video_ids, video_keys
+from avs_core.archive.state import READERS, read_records
+from avs_core.archive.touched import content_hash, earlier_versions
+from avs_core.clip import VideoRef
+from avs_core.errors import StorageError
+
+PLAN_SCHEMA = pa.schema(
+    [
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("modified_us", pa.int64(), nullable=False),
+    ]
+)
+"""What `avs plan --out` writes: a row for each video, sorted by URI; a manifest that `avs segment` takes."""
+
+
+class State(StrEnum):
+    """How a video stands in a run."""
+
+    NEW = "new"  # no run knows it
+    CHANGED = "changed"  # known in another version
+    TOUCHED = "touched"  # written again with the content it had: its masks stand
+    STALE = "stale model"  # done by another run: other weights, thresholds or settings
+    IN_PROGRESS = "in progress"  # some of its units are done
+    DONE = "done"
+    DEAD = "dead"  # settled, and a part of it could not be done
+    DELETED = "deleted"  # in the archive, not among the inputs, and not in the store any more
+
+    @property
+    def to_do(self) -> bool:
+        """Whether a job has work with it."""
+        return self in (State.NEW, State.CHANGED, State.TOUCHED, State.STALE, State.IN_PROGRESS)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done and what need not be. `units` are those still missing of the probed videos."""
+    """The videos that were found, sorted by URI, and the state of each."""
 
-    videos: tuple[VideoRef, ...]
-    pending: tuple[VideoRef, ...]
+    videos: Sequence[VideoRef]
+    states: Sequence[State]
+
+    @property
+    def pending(self) -> list[VideoRef]:
+        """The videos with which a job has work."""
+        return self.of(*(state for state in State if state.to_do))
 
     @property
     def settled(self) -> int:
         """How many of the videos need nothing."""
         return len(self.videos) - len(self.pending)
 
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many videos are in each state, in the order of the states; none left out."""
+        counted = Counter(self.states)
+        return {state: counted[state] for state in State}
 
-def make_plan(videos: Iterable[VideoRef], ledger: Ledger) -> Plan:
-    """Keep the videos that the ledger does not show as settled."""
-    videos = tuple(videos)
-    settled = settled_videos([*ledger.committed, *ledger.dead])
-    return Plan(videos, tuple(video for video in videos if video.video_key not in settled))
+    def of(self, *states: State) -> list[VideoRef]:
+        """The videos in these states."""
+        return [video for video, state in zip(self.videos, self.states, strict=True) if state in states]
+
+    @property
+    def sizes(self) -> dict[State, int]:
+        """Bytes of the videos in each state."""
+        sizes = dict.fromkeys(State, 0)
+        for video, state in zip(self.videos, self.states, strict=True):
+            sizes[state] += video.size
+        return sizes
+
+    def write(self, path: Path) -> None:
+        """Write `to_table` as Parquet."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self.to_table(), path, compression="zstd")
+
+    def to_table(self) -> pa.Table:
+        """The plan as a table of `PLAN_SCHEMA`."""
+        columns = {
+            "video_uri": [video.uri for video in self.videos],
+            "video_id": [video.video_id for video in self.videos],
+            "state": [str(state) for state in self.states],
+            "size": [video.size for video in self.videos],
+            "fingerprint": [video.fingerprint for video in self.videos],
+            "modified_us": [video.modified_us for video in self.videos],
+        }
+        return pa.table(columns, schema=PLAN_SCHEMA)
 
 
-def settled_videos(unit_ids: Iterable[str]) -> set[str]:
-    """The video keys of which every unit of one cut is among the ids (`Unit.unit_id`)."""
-    cuts: Counter[tuple[str, int]] = Counter()
-    for unit_id in set(unit_ids):
-        key, part = unit_id.split("-")
-        cuts[key, int(part.split("of")[1])] += 1
-    return {key for (key, of), count in cuts.items() if count == of}
+def make_plan(videos: Sequence[VideoRef], uri: str, run_key: str, ledger: Ledger | None = None) -> Plan:
+    """How each video stands in a run of the archive at `uri`, which need not exist yet.
+
+    From listings alone: what may have been touched is CHANGED (see `compare_content`), and nothing is DELETED (see
+    `with_deleted`). `ledger` is the run's, if it was loaded already.
+    """
+    archive = storage.normalise(uri)
+    here = video_keys(ledger or load_ledger(archive, run_key))
+    ids_here = video_ids([*here.done, *here.dead, *here.begun])
+    done_elsewhere: set[str] = set()
+    ids_elsewhere: set[str] = set()
+    for other in sorted(unit_ids(archive, RUNS) - {run_key}):
+        keys = video_keys(load_ledger(archive, other))
+        done_elsewhere |= keys.done
+        ids_elsewhere |= video_ids([*keys.done, *keys.dead, *keys.begun])
+
+    def state(video: VideoRef) -> State:
+        key = video.video_key
+        if key in here.dead:
+            return State.DEAD
+        if key in here.done:
+            return State.DONE
+        if key in here.begun:
+            return State.IN_PROGRESS
+        if video.video_id in ids_here:
+            return State.CHANGED
+        if key in done_elsewhere:
+            return State.STALE
+        return State.CHANGED if video.video_id in ids_elsewhere else State.NEW
+
+    return Plan(videos, [state(video) for video in videos])
 
 
-def cut(video: VideoRef, seconds: int, unit_s: int) -> list[Unit]:
-    """Cut a video of so many whole seconds into units of at most `unit_s`, a multiple of the window."""
-    if unit_s < WINDOW_S or unit_s % WINDOW_S:
-        raise ConfigError(f"a unit's length must be a positive multiple of {WINDOW_S} s, got {unit_s} s")
-    starts = range(0, seconds, unit_s)
-    return [Unit(video, start, min(start + unit_s, seconds), index, len(starts)) for index, start in enumerate(starts)]
+def compare_content(plan: Plan, uri: str, run_key: str) -> Plan:
+    """The plan in which those of the CHANGED videos are TOUCHED whose content is what it was; it reads these files.
+
+    A file that can't be read stays CHANGED: the job will say what is wrong with it.
+    """
+    archive = storage.normalise(uri)
+    changed = plan.of(State.CHANGED)
+    earlier = earlier_versions(archive, run_key, load_ledger(archive, run_key), changed) if changed else {}
+
+    def same(video: VideoRef) -> bool:
+        try:
+            return content_hash(video) == earlier[video.uri].video.content
+        except StorageError:
+            return False
+
+    candidates = [video for video in changed if video.uri in earlier]
+    with ThreadPoolExecutor(READERS) as pool:
+        answers = zip(candidates, pool.map(same, candidates), strict=True)
+        touched = {video.uri for video, is_same in answers if is_same}
+    pairs = zip(plan.videos, plan.states, strict=True)
+    return Plan(plan.videos, [State.TOUCHED if video.uri in touched else state for video, state in pairs])
 
 
-def unprobed(video: VideoRef) -> Unit:
-    """The unit that a dead letter names when the video could not even be probed."""
-    return Unit(video, 0, 1)
+def with_deleted(plan: Plan, uri: str) -> Plan:
+    """The plan and those videos of the archive that it does not name and that are not in their store any more."""
+    archive = storage.normalise(uri)
+    named = {video.video_id for video in plan.videos}
+    gone: dict[str, VideoRef] = {}
+    for run_key in sorted(unit_ids(archive, RUNS)):
+        units = {unit_id[:VIDEO_ID]: unit_id for unit_id in sorted(load_ledger(archive, run_key).committed)}
+        names = [unit_id for video_id, unit_id in units.items() if video_id not in named]
+        for commit in read_records(archive, commits_folder(run_key), CommitInfo, names):
+            video = commit.video
+            gone[video.uri] = VideoRef(video.uri, video.size, video.fingerprint, video.modified_us)
+    with ThreadPoolExecutor(READERS) as pool:
+        there = dict(zip(gone, pool.map(_is_there, gone), strict=True))
+    rows = [*zip(plan.videos, plan.states, strict=True)]
+    rows += [(video, State.DELETED) for uri_, video in gone.items() if not there[uri_]]
+    rows.sort(key=lambda row: row[0].uri)
+    return Plan([video for video, _ in rows], [state for _, state in rows])
 
 
-def missing_units(units: Iterable[Unit], ledger: Ledger) -> list[Unit]:
-    """Those of the units that are neither committed nor staged nor dead."""
-    done = (ledger.committed, ledger.staged, ledger.dead)
-    return [unit for unit in units if not any(unit.unit_id in ids for ids in done)]
+def _is_there(uri: str) -> bool:
+    """A store that does not answer has not said that the video is gone."""
+    try:
+        return storage.is_file(uri)
+    except StorageError:
+        return True

@@ -110,6 +110,10 @@ class Progress:
         finally:
             self._say(f"{ended} after {clock_time(self.snapshot().elapsed_s)}")
 
+    def expect(self, seconds: int | float) -> None:
+        """How many seconds of video there are, as known by now."""
+        self._total = (self._total[0], seconds)
+
     def update(self, videos: int, seconds: int | float, dead: int = 0) -> None:
         """Totals so far: videos segmented at least in part, seconds of video done, dead videos."""
         self._done = (videos, seconds, dead)

@@ -22,9 +22,9 @@ from avs_core.errors import ConfigError, InputError, MediaError, TooManyDeadLett
 from avs_core.media.decode import GuardedDecoder
 from avs_core.pipelines.inputs import listed_video
 from avs_core.pipelines.model_stage import SegmentUnit
-from avs_core.pipelines.plan import cut, unprobed
 from avs_core.pipelines.segment_config import LookConfig
 from avs_core.pipelines.stages import with_retries
+from avs_core.pipelines.units import cut, unprobed
 from avs_core.tracking import PythonFunction
 
 T = TypeVar("T")

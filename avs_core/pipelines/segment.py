@@ -6,47 +6,63 @@ terminal and the tracker. The driver holds no pixels and no masks: rows of a few
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pydantic import JsonValue
 from ray.data import ActorPoolStrategy, Dataset
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
-from avs_core.archive.ledger import Ledger, load_ledger
+from avs_core.archive.ledger import Ledger, load_ledger, video_keys
 from avs_core.archive.schema import RunRecord
 from avs_core.archive.staging import VideoWriter
+from avs_core.archive.stats import JobStats, record_stats
+from avs_core.archive.touched import TouchRecord, earlier_versions, record_touch
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import TooManyDeadLetters
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
+from avs_core.pipelines.brake import Brake, stop_sign
 from avs_core.pipelines.chain import chain, one_row_blocks, outcomes
 from avs_core.pipelines.cluster import Pools, connected, size_pools
 from avs_core.pipelines.metrics import JobMetrics
 from avs_core.pipelines.model_stage import SegmentUnit
-from avs_core.pipelines.plan import make_plan, missing_units, unprobed
+from avs_core.pipelines.plan import Plan, State, make_plan
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import (
     DEAD,
     OK,
+    STOPPED,
+    TOUCHED,
     WHOLE,
     CommitUnit,
     DecodeUnit,
     ProbeVideo,
     Row,
+    Stop,
     new_row,
+    row_to_probe,
     with_retries,
 )
+from avs_core.pipelines.units import missing_units
 from avs_core.tracking import Tracker
 
 LOG = logging.getLogger(__name__)
 
 
+ROUND_VIDEOS = 2_000
+"""Videos that are probed and brought to their end before the next ones are looked at: what a job holds in memory."""
+
+
 @dataclass(frozen=True)
 class SegmentResult:
-    """What one job did. `frames` and `instances` count what it wrote; `dead` counts videos of its inputs."""
+    """What one job did. `frames` and `instances` count what it wrote; `dead` counts videos of its inputs.
+
+    `failed` units are to be run again; of `left` videos nothing was begun, because the job was `stopped` (why, or "").
+    """
 
     archive: str
     run_key: str
@@ -58,6 +74,9 @@ class SegmentResult:
     failed: int
     video_seconds: float
     seconds: float
+    touched: int = 0
+    left: int = 0
+    stopped: str = ""
 
 
 @dataclass
@@ -68,8 +87,13 @@ class Totals:
     frames: int = 0
     instances: int = 0
     failed: int = 0
+    touched: int = 0
+    probed: int = 0
+    probed_seconds: float = 0.0
+    bytes: float = 0.0
     video_seconds: float = 0.0
     videos: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     dead: dict[str, str] = field(default_factory=dict)
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode_s", "segment_s", "commit_s"), 0.0))
 
@@ -83,9 +107,12 @@ class Totals:
             self.stage_s[name] += row[name]
         if row["status"] == OK:
             self.video_seconds += unit.stop_s - unit.start_s
+            self.bytes += unit.video.size / unit.of
             self.videos.add(unit.video.uri)
         elif row["status"] == WHOLE:
             self.videos.add(unit.video.uri)
+        elif row["status"] == STOPPED:
+            self.left.add(unit.video.uri)
         elif row["status"] == DEAD:
             self.dead[unit.video.uri] = row["error_class"]
         else:
@@ -101,6 +128,7 @@ class Totals:
             "instances": self.instances,
             "dead": len(self.dead),
             "failed": self.failed,
+            "touched": self.touched,
             "video_seconds": self.video_seconds,
             **{f"stage.{name}": value for name, value in self.stage_s.items()},
         }
@@ -153,81 +181,136 @@ def frame_size(record: RunRecord) -> int:
 
 
 def segment(
-    videos: Sequence[VideoRef], config: SegmentConfig, record: RunRecord, tracker: Tracker, progress: Progress
+    videos: Sequence[VideoRef],
+    config: SegmentConfig,
+    record: RunRecord,
+    tracker: Tracker,
+    progress: Progress,
+    brake: Brake | None = None,
 ) -> SegmentResult:
-    """Segment what the archive does not hold yet of the videos.
+    """Segment what the archive does not hold yet of the videos, until all is done or the brake is pressed.
 
     Safe to kill at any moment and to run again; two at once do not harm each other. Raises `UsageError` for
     settings that can't be, `CommitConflict` and `StorageError` when the archive can't be written.
     """
-    started = time.monotonic()
+    started, clock = datetime.now(UTC), time.monotonic()
+    brake = brake or Brake()
     writer = ArchiveWriter(config.archive, record)
     with_retries(writer.open_run)
     with_retries(writer.check_exclusive)
-    plan = make_plan(videos, ledger := load_ledger(config.archive, writer.run_key))
+    ledger = load_ledger(config.archive, writer.run_key)
+    plan = make_plan(videos, config.archive, writer.run_key, ledger)
     VideoWriter(writer).sweep(ledger)
     tracker.log_metrics({"input.videos": len(videos), "input.settled": plan.settled}, step=0)
     totals = Totals()
     if plan.pending:
-        with connected(config.address):
-            rows = _probe(plan.pending, ledger, config, record)
-            _run(rows, config, record, totals, tracker, progress)
-    result = _result(config, writer.run_key, videos, totals, time.monotonic() - started)
+        with connected(config.address), stop_sign(brake) as stop:
+            job = _Job(config, writer, ledger, stop, totals, tracker, progress)
+            pools = job.run(plan, brake)
+        if totals.video_seconds:
+            stats = _stats(started, time.monotonic() - clock, totals, pools)
+            with_retries(lambda: record_stats(config.archive, writer.run_key, stats))
+    result = _result(config, writer.run_key, plan, totals, time.monotonic() - clock, brake)
     tracker.log_metrics({**totals.metrics(), "seconds": result.seconds, "dead_videos": result.dead}, step=totals.rows)
     return result
 
 
-def _probe(videos: Sequence[VideoRef], ledger: Ledger, config: SegmentConfig, record: RunRecord) -> list[Row]:
-    """A row for every unit that is missing, and one for every video that can't be probed."""
-    pools = size_pools(len(videos), "cpu", config.decoders, None, config.grow)
-    probe = chain(
-        one_row_blocks([new_row(unprobed(video)) for video in videos]),
-        ProbeVideo,
-        {
-            "config": config.decode_config(frame_size(record)),
-            "limits": config.decode_limits(),
-            "unit_s": config.unit_length_s,
-        },
-        ActorPoolStrategy(size=pools.decoders),
-        num_cpus=pools.cpus("decode"),
-    )
-    rows: list[Row] = []
-    for row in outcomes(probe):
-        units = list(map(wire.unit_from_text, row.pop("units").splitlines()))
-        if row["status"] == OK:
-            rows.extend(map(new_row, missing_units(units, ledger)) or [new_row(units[-1]) | {"status": WHOLE}])
-        else:
-            rows.append(row)
-    return sorted(rows, key=lambda row: str(row["unit"]))
+@dataclass(frozen=True)
+class _Job:
+    """One job on a connected Ray: its pending videos, a round of them at a time."""
+
+    config: SegmentConfig
+    writer: ArchiveWriter
+    ledger: Ledger
+    stop: Stop
+    totals: Totals
+    tracker: Tracker
+    progress: Progress
+
+    def run(self, plan: Plan, brake: Brake) -> Pools:
+        """Bring the pending videos to their end; returns the pools of the last round."""
+        pending, archive = plan.pending, self.writer.uri
+        changed = plan.of(State.CHANGED)
+        earlier = earlier_versions(archive, self.writer.run_key, self.ledger, changed) if changed else {}
+        pools = self._pools(1)
+        with self.progress.over(videos=len(pending), seconds=0):
+            for first in range(0, len(pending), ROUND_VIDEOS):
+                batch = pending[first : first + ROUND_VIDEOS]
+                if brake.reason:
+                    self.totals.left.update(video.uri for video in pending[first:])
+                    break
+                rows = self._probe(batch, earlier)
+                self.progress.expect(self.totals.probed_seconds * len(pending) / self.totals.probed)
+                if rows:
+                    pools = self._pools(len(rows))
+                    self._finish(rows, pools)
+        return pools
+
+    def _pools(self, rows: int) -> Pools:
+        config = self.config
+        return size_pools(rows, config.device, config.decoders, config.segmenters, config.grow)
+
+    def _probe(self, videos: Sequence[VideoRef], earlier: Mapping[str, TouchRecord]) -> list[Row]:
+        """A row for every unit that is missing, and one for every video that can't be probed."""
+        config = self.config
+        pools = size_pools(len(videos), "cpu", config.decoders, None, config.grow)
+        hashes = {uri: touch.video.content for uri, touch in earlier.items()}
+        probe = chain(
+            one_row_blocks([row_to_probe(video, hashes.get(video.uri, "")) for video in videos]),
+            ProbeVideo,
+            {
+                "config": config.decode_config(frame_size(self.writer.record)),
+                "limits": config.decode_limits(),
+                "unit_s": config.unit_length_s,
+                "stop": self.stop,
+            },
+            ActorPoolStrategy(size=pools.decoders),
+            num_cpus=pools.cpus("decode"),
+        )
+        rows: list[Row] = []
+        for row in outcomes(probe):
+            units = list(map(wire.unit_from_text, row.pop("units").splitlines()))
+            self.totals.probed += 1
+            if row["status"] == OK:
+                self.totals.probed_seconds += units[-1].stop_s
+                missing = missing_units(units, self.ledger)
+                rows.extend(map(new_row, missing) or [new_row(units[-1]) | {"status": WHOLE}])
+            elif row["status"] == TOUCHED:
+                self._touch(wire.unit_from_text(row["unit"]).video, earlier)
+            else:
+                rows.append(row)
+        return sorted(rows, key=lambda row: str(row["unit"]))
+
+    def _touch(self, video: VideoRef, earlier: Mapping[str, TouchRecord]) -> None:
+        with_retries(lambda: record_touch(self.writer.uri, self.writer.run_key, video, earlier[video.uri]))
+        self.totals.touched += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        totals = self.totals
+        done = len(totals.videos) + totals.touched
+        self.progress.update(videos=done, seconds=totals.video_seconds, dead=len(totals.dead))
+
+    def _finish(self, rows: list[Row], pools: Pools) -> None:
+        """Bring every row to its end, and tell of each as it comes."""
+        totals = self.totals
+        with JobMetrics(len(rows), pools.segmenters if pools.gpus_per_segmenter else 0) as metrics:
+            for row in outcomes(_pipeline(rows, pools, self.config, self.writer.record, self.stop)):
+                unit = totals.add(row)
+                metrics.add(row, unit)
+                self._tell()
+                self.tracker.log_metrics({**totals.metrics(), **self.progress.snapshot().metrics()}, step=totals.rows)
+                LOG.debug("%s %s", row["status"], unit.unit_id)
 
 
-def _run(
-    rows: list[Row], config: SegmentConfig, record: RunRecord, totals: Totals, tracker: Tracker, progress: Progress
-) -> None:
-    """Bring every row to its end, and tell of each as it comes."""
-    units = [wire.unit_from_text(row["unit"]) for row in rows if row["status"] == OK]
-    pools = size_pools(len(rows), config.device, config.decoders, config.segmenters, config.grow)
-    gpus = pools.segmenters if pools.gpus_per_segmenter else 0
-    with (
-        JobMetrics(len(rows), gpus) as metrics,
-        progress.over(
-            videos=len({row["unit_id"][:16] for row in rows}), seconds=sum(u.stop_s - u.start_s for u in units)
-        ),
-    ):
-        for row in outcomes(_pipeline(rows, pools, config, record)):
-            unit = totals.add(row)
-            metrics.add(row, unit)
-            progress.update(videos=len(totals.videos), seconds=totals.video_seconds, dead=len(totals.dead))
-            tracker.log_metrics({**totals.metrics(), **progress.snapshot().metrics()}, step=totals.rows)
-            LOG.debug("%s %s", row["status"], unit.unit_id)
-
-
-def _pipeline(rows: list[Row], pools: Pools, config: SegmentConfig, record: RunRecord) -> Dataset:
-    decode = {"config": config.decode_config(frame_size(record)), "limits": config.decode_limits()}
+def _pipeline(rows: list[Row], pools: Pools, config: SegmentConfig, record: RunRecord, stop: Stop) -> Dataset:
+    decode = {"config": config.decode_config(frame_size(record)), "limits": config.decode_limits(), "stop": stop}
     model = {
         "model": config.model,
         "device": "cuda" if pools.gpus_per_segmenter else "cpu",
         "threshold": config.threshold,
+        "mask_size": config.mask_size,
+        "stop": stop,
     }
     commit = {"archive": config.archive, "record": record}
     dataset = one_row_blocks(rows)
@@ -235,7 +318,7 @@ def _pipeline(rows: list[Row], pools: Pools, config: SegmentConfig, record: RunR
     dataset = chain(
         dataset,
         SegmentUnit,
-        {**model, "mask_size": config.mask_size},
+        model,
         ActorPoolStrategy(size=pools.segmenters),
         num_cpus=pools.cpus("segment"),
         num_gpus=pools.gpus_per_segmenter,
@@ -243,21 +326,39 @@ def _pipeline(rows: list[Row], pools: Pools, config: SegmentConfig, record: RunR
     return chain(dataset, CommitUnit, commit, ActorPoolStrategy(size=1), num_cpus=pools.cpus("commit"))
 
 
+def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools) -> JobStats:
+    return JobStats(
+        started=started,
+        seconds=seconds,
+        videos=len(totals.videos),
+        bytes=round(totals.bytes),
+        video_seconds=totals.video_seconds,
+        instances=totals.instances,
+        decoders=pools.decoders,
+        segmenters=pools.segmenters,
+        gpus=pools.segmenters if pools.gpus_per_segmenter else 0,
+        **totals.stage_s,
+    )
+
+
 def _result(
-    config: SegmentConfig, run_key: str, videos: Sequence[VideoRef], totals: Totals, seconds: float
+    config: SegmentConfig, run_key: str, plan: Plan, totals: Totals, seconds: float, brake: Brake
 ) -> SegmentResult:
-    dead_keys = {unit_id.split("-")[0] for unit_id in load_ledger(config.archive, run_key).dead}
+    dead = video_keys(load_ledger(config.archive, run_key)).dead
     return SegmentResult(
         archive=storage.normalise(config.archive),
         run_key=run_key,
-        videos=len(videos),
+        videos=len(plan.videos),
         segmented=len(totals.videos),
         frames=totals.frames,
         instances=totals.instances,
-        dead=sum(video.video_key in dead_keys for video in videos),
+        dead=sum(video.video_key in dead for video in plan.videos),
         failed=totals.failed,
         video_seconds=totals.video_seconds,
         seconds=round(seconds, 3),
+        touched=totals.touched,
+        left=len(totals.left),
+        stopped=brake.reason if totals.left else "",
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from avs_core.errors import ConfigError
 from avs_core.media.config import DecodeConfig, DecodeLimits
-from avs_core.pipelines.plan import WINDOW_S
+from avs_core.pipelines.units import WINDOW_S
 
 Side = Annotated[int, Field(ge=1, le=16_384)]
 """Pixels."""

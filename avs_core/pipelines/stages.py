@@ -5,7 +5,7 @@ repeated: what it writes goes under names that depend on the row alone. A row th
 or failed (the store is, for now) passes through the later stages untouched; `commit` records the dead. So does a row
 that is whole: all units of its video are there, and whoever brought the last one died before they were published.
 
-    probe    {video}                   → {units} or a fault
+    probe    {video, earlier}          → {units}, or that it is as it was, or a fault
     decode   {unit}                    → + clip
     segment  {unit, clip}              → + rows, frames    (clip dropped)
     commit   {unit, rows, frames}      → an outcome of a few numbers
@@ -15,24 +15,33 @@ that is whole: all units of its video are there, and whoever brought the last on
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import RunRecord
 from avs_core.archive.staging import VideoWriter
-from avs_core.clip import Unit
+from avs_core.archive.touched import content_hash
+from avs_core.clip import Unit, VideoRef
 from avs_core.errors import DecoderUnavailable, MediaError, NotApplied, OutcomeUnknown, StorageError
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.media.decode import GuardedDecoder
 from avs_core.pipelines import wire
-from avs_core.pipelines.plan import cut
+from avs_core.pipelines.units import cut, unprobed
 
 Row = dict[str, Any]
 T = TypeVar("T")
+Stop = Callable[[], bool]
+"""Whether the job is to stop: a stage then lets rows through that it has not begun."""
 
-OK, DEAD, FAILED, WHOLE = "ok", "dead", "failed", "whole"
+OK, DEAD, FAILED, WHOLE, TOUCHED, STOPPED = "ok", "dead", "failed", "whole", "touched", "stopped"
 STORE_ATTEMPTS = 3
 STORE_BACKOFF_S = 1.0
+
+
+def never() -> bool:
+    """The `Stop` of a job without a brake."""
+    return False
 
 
 def new_row(unit: Unit) -> Row:
@@ -57,6 +66,11 @@ def new_row(unit: Unit) -> Row:
         "segment_wait_s": 0.0,
         "commit_wait_s": 0.0,
     }
+
+
+def row_to_probe(video: VideoRef, earlier: str = "") -> Row:
+    """What `ProbeVideo` takes."""
+    return {**new_row(unprobed(video)), "earlier": earlier}
 
 
 def dead_row(unit: Unit, stage: str, fault: MediaError) -> Row:
@@ -95,22 +109,31 @@ def with_retries(act: Callable[[], T]) -> T:
 
 
 class ProbeVideo:
-    """Video → how it is cut into units, or why it can't be."""
+    """Video → how it is cut into units, or that it is as it was, or why it can't be."""
 
-    def __init__(self, config: DecodeConfig, limits: DecodeLimits, unit_s: int) -> None:
+    def __init__(self, config: DecodeConfig, limits: DecodeLimits, unit_s: int, stop: Stop = never) -> None:
         self._decoder = GuardedDecoder(config, limits)
         self._unit_s = unit_s
+        self._stop = stop
 
     def __call__(self, row: Row) -> Row:
-        """`row` holds `unit`, the unprobed one; `units` comes back, the JSON of each unit a line."""
+        """`row` holds `unit`, the unprobed one; `units` comes back, the JSON of each unit a line.
+
+        `earlier` is the content hash of the version whose masks the run holds, "" where it holds none.
+        """
         unit = wire.unit_from_text(row["unit"])
+        if self._stop():
+            return {"units": "", **new_row(unit), "status": STOPPED}
         try:
             info = with_retries(lambda: self._decoder.probe(unit.video.uri))
+            video = replace(unit.video, content=with_retries(lambda: content_hash(unit.video)))
         except MediaError as fault:
             return {"units": "", **dead_row(unit, "probe", fault)}
         except (StorageError, DecoderUnavailable) as fault:
             return {"units": "", **failed_row(unit, "probe", fault)}
-        units = cut(unit.video, info.seconds, self._unit_s)
+        if row["earlier"] and video.content == row["earlier"]:
+            return {"units": "", **new_row(unit), "status": TOUCHED}
+        units = cut(video, info.seconds, self._unit_s)
         return {"units": "\n".join(map(wire.unit_to_text, units)), **new_row(unit)}
 
     def close(self) -> None:
@@ -121,13 +144,16 @@ class ProbeVideo:
 class DecodeUnit:
     """Unit → clip at the model's size, in a guarded child process."""
 
-    def __init__(self, config: DecodeConfig, limits: DecodeLimits) -> None:
+    def __init__(self, config: DecodeConfig, limits: DecodeLimits, stop: Stop = never) -> None:
         self._decoder = GuardedDecoder(config, limits)
+        self._stop = stop
 
     def __call__(self, row: Row) -> Row:
-        """Fill `clip`, or mark the row dead or failed."""
+        """Fill `clip`, or mark the row dead, failed or stopped."""
         if row["status"] != OK:
             return row
+        if self._stop():
+            return row | {"status": STOPPED}
         started = time.perf_counter()
         unit = wire.unit_from_text(row["unit"])
         try:
@@ -151,7 +177,10 @@ class CommitUnit:
         self._writer = VideoWriter(ArchiveWriter(archive, record))
 
     def __call__(self, row: Row) -> Row:
-        """Record the unit. A store that is away for a moment fails the unit, not the job."""
+        """Record the unit, unless the job was stopped before it.
+
+        A store that is away for a moment fails the unit, not the job.
+        """
         started, wait_s = time.perf_counter(), waited(row)
         unit = wire.unit_from_text(row["unit"])
         try:

@@ -1,8 +1,9 @@
 import pytest
 
 from avs_core import storage
-from avs_core.archive.ledger import Ledger, load_ledger
+from avs_core.archive.ledger import Ledger, VideoKeys, load_ledger, video_keys
 from avs_core.archive.staging import VideoWriter
+from avs_core.clip import Unit
 from tests.archive import sample
 
 
@@ -36,3 +37,21 @@ def test_units_that_wait_for_others_are_told_apart(archive: str) -> None:
     units = sample.units(sample.video(), 3)
     VideoWriter(writer).finish(units[1], *sample.sightings(units[1]))
     assert load_ledger(archive, writer.run_key) == Ledger(staged=frozenset({units[1].unit_id}))
+
+
+def test_a_video_is_settled_when_one_cut_of_it_is_whole() -> None:
+    of = sample.video()
+    whole, halves, thirds = (sample.units(of, count) for count in (1, 2, 3))
+    key, done = of.video_key, VideoKeys(done={of.video_key})
+
+    def keys(*units: Unit, **others: frozenset[str]) -> VideoKeys:
+        return video_keys(Ledger(frozenset(unit.unit_id for unit in units), **others))
+
+    assert keys() == VideoKeys()
+    assert keys(whole[0]) == keys(*thirds) == keys(whole[0], thirds[1]) == keys(*halves, thirds[0]) == done
+    assert keys(*thirds[:2]) == keys(halves[0], *thirds[:2]) == VideoKeys(begun={key})
+    assert keys(staged=frozenset({halves[0].unit_id})) == VideoKeys(begun={key})
+    assert keys(whole[0], staged=frozenset({halves[0].unit_id})) == done
+    assert keys(halves[0], dead=frozenset({halves[1].unit_id})) == VideoKeys(dead={key})
+    assert keys(dead=frozenset({halves[1].unit_id})) == VideoKeys(begun={key})
+    assert keys(touched=frozenset({key})) == done

@@ -51,7 +51,7 @@ def test_a_row_has_the_columns_that_are_promised() -> None:
 
 
 def test_a_run_key_is_the_same_tomorrow() -> None:
-    assert run_key(sample.RECORD) == "re3f76cd94843c9e2"
+    assert run_key(sample.RECORD) == "rdcc31c97f04d0e7d"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_run_key_is_the_same_tomorrow() -> None:
         {"thresholds": {"mask": 0.4}},
         {"categories": ("violin", "dog")},
         {"numerics": {"device": "cuda"}},
-        {"schema_version": 3},
+        {"schema_version": 4},
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -20,7 +20,7 @@ from avs_core.archive.staging import VideoWriter
 from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import Unit
 from avs_core.errors import CommitConflict, CorruptArchive
-from avs_core.pipelines.plan import cut
+from avs_core.pipelines.units import cut
 from tests.archive import sample
 from tests.archive.crasher import Crash, Crasher
 

@@ -1,38 +1,146 @@
+"""How videos stand in an archive: from real archives on disk and on a real S3 server."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from avs_core import storage
+from avs_core.archive.ledger import load_ledger
+from avs_core.archive.schema import run_key
+from avs_core.archive.touched import content_hash, earlier_versions, record_touch
 from avs_core.clip import VideoRef
-from avs_core.errors import ConfigError
-from avs_core.pipelines.plan import cut, settled_videos
+from avs_core.pipelines.inputs import find_videos
+from avs_core.pipelines.plan import PLAN_SCHEMA, Plan, State, compare_content, make_plan, with_deleted
+from tests.archive import sample
 
-VIDEO = VideoRef("/a.mp4", 1, "f")
-
-
-@given(seconds=st.integers(1, 20_000), unit_s=st.integers(1, 200).map(lambda n: 5 * n))
-def test_units_cover_every_second_once_and_never_split_a_window(seconds: int, unit_s: int) -> None:
-    units = cut(VIDEO, seconds, unit_s)
-    assert [second for unit in units for second in range(unit.start_s, unit.stop_s)] == list(range(seconds))
-    assert all(unit.start_s % 5 == 0 and unit.stop_s - unit.start_s <= unit_s for unit in units)
-    assert [unit.index for unit in units] == list(range(len(units)))
-    assert len({unit.unit_id for unit in units}) == len(units)
+OTHER = sample.RECORD.model_copy(update={"thresholds": {"mask": 0.75}})
 
 
-@pytest.mark.parametrize("unit_s", [0, 4, 7, -5])
-def test_a_unit_length_that_splits_windows_is_refused(unit_s: int) -> None:
-    with pytest.raises(ConfigError, match="multiple of 5"):
-        cut(VIDEO, 10, unit_s)
+@pytest.fixture(params=["disk", pytest.param("s3", marks=pytest.mark.integration)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder for videos and an archive, on disk and on a real S3 server."""
+    return str(tmp_path) if request.param == "disk" else str(request.getfixturevalue("s3_bucket"))
 
 
-def test_a_video_is_settled_when_one_cut_of_it_is_complete() -> None:
-    whole, thirds = cut(VIDEO, 60, 60), cut(VIDEO, 60, 20)
-    key = VIDEO.video_key
-    assert settled_videos([whole[0].unit_id]) == {key}
-    assert settled_videos([unit.unit_id for unit in thirds[:2]]) == set()
-    assert settled_videos([unit.unit_id for unit in thirds]) == {key}
-    assert settled_videos([thirds[0].unit_id, thirds[0].unit_id, thirds[1].unit_id]) == set()
+def put(place: str, name: str, content: bytes) -> VideoRef:
+    """A file that is no video, but a planner never looks into it."""
+    uri = storage.join(place, "videos", name)
+    storage.write_bytes(uri, content)
+    return find_videos([uri])[0]
 
 
-def test_units_of_two_cuts_do_not_make_one_complete() -> None:
-    halves, thirds = cut(VIDEO, 60, 30), cut(VIDEO, 60, 20)
-    assert settled_videos([halves[0].unit_id, thirds[0].unit_id, thirds[1].unit_id]) == set()
+def states(plan: Plan) -> dict[str, State]:
+    return {video.uri.rpartition("/")[2]: state for video, state in zip(plan.videos, plan.states, strict=True)}
+
+
+def test_every_state_is_told_from_names(place: str) -> None:
+    archive = storage.join(place, "archive")
+    names = ("new", "changed", "stale", "begun", "done", "dead", "half")
+    videos = {name: put(place, f"{name}.mp4", name.encode()) for name in names}
+    now, before = sample.opened(archive), sample.opened(archive, OTHER)
+    sample.commit(now, sample.units(replace(videos["changed"], fingerprint="older"))[0])
+    sample.commit(before, sample.units(videos["stale"])[0])
+    sample.commit(now, sample.units(videos["begun"], 2)[1])
+    for unit in sample.units(videos["done"], 2):
+        sample.commit(now, unit)
+    now.dead_letter(sample.units(videos["dead"])[0], "unreadable", "", "probe")
+    one, two = sample.units(videos["half"], 2)
+    sample.commit(now, one)
+    now.dead_letter(two, "corrupt", "", "decode")
+
+    plan = make_plan(find_videos([storage.join(place, "videos")]), archive, now.run_key)
+    assert states(plan) == {
+        "new.mp4": State.NEW,
+        "changed.mp4": State.CHANGED,
+        "stale.mp4": State.STALE,
+        "begun.mp4": State.IN_PROGRESS,
+        "done.mp4": State.DONE,
+        "dead.mp4": State.DEAD,
+        "half.mp4": State.DEAD,
+    }
+    assert sorted(video.uri for video in plan.pending) == sorted(
+        videos[name].uri for name in ("new", "changed", "stale", "begun")
+    )
+    assert (plan.settled, plan.counts[State.DEAD], plan.counts[State.DELETED]) == (3, 2, 0)
+
+
+def test_a_plan_for_no_archive_is_all_new(place: str) -> None:
+    put(place, "a.mp4", b"a")
+    plan = make_plan(find_videos([storage.join(place, "videos")]), storage.join(place, "archive"), "r0")
+    assert states(plan) == {"a.mp4": State.NEW}
+
+
+def touchable(tmp_path: Path) -> tuple[Path, str, VideoRef]:
+    """A file on disk that an archive holds with the hash of its content."""
+    file = tmp_path / "a.mp4"
+    file.write_bytes(b"content" * 1000)
+    archive = str(tmp_path / "archive")
+    video = find_videos([str(file)])[0]
+    writer = sample.opened(archive)
+    sample.commit(writer, sample.units(replace(video, content=content_hash(video)))[0])
+    return file, archive, video
+
+
+def state_of(file: Path, archive: str, key: str = run_key(sample.RECORD)) -> State:
+    plan = make_plan(find_videos([str(file)]), archive, key)
+    return compare_content(plan, archive, key).states[0]
+
+
+def test_a_touched_file_is_told_from_a_changed_one(tmp_path: Path) -> None:
+    file, archive, _ = touchable(tmp_path)
+    assert state_of(file, archive) == State.DONE
+    os.utime(file, (2e9, 2e9))
+    assert state_of(file, archive) == State.TOUCHED
+    file.write_bytes(b"CONTENT" * 1000)
+    assert state_of(file, archive) == State.CHANGED
+
+
+def test_what_was_written_down_as_touched_is_done_until_it_changes(tmp_path: Path) -> None:
+    file, archive, _ = touchable(tmp_path)
+    key = run_key(sample.RECORD)
+    os.utime(file, (2e9, 2e9))
+    video = find_videos([str(file)])[0]
+    record_touch(archive, key, video, earlier_versions(archive, key, load_ledger(archive, key), [video])[video.uri])
+    assert make_plan([video], archive, key).states == [State.DONE]
+    os.utime(file, (2.1e9, 2.1e9))
+    assert state_of(file, archive) == State.TOUCHED
+
+
+def test_only_the_version_whose_masks_are_shown_is_compared_with(tmp_path: Path) -> None:
+    """A file that changed and was put back is done again: readers see the masks of the change."""
+    file, archive, video = touchable(tmp_path)
+    later = replace(video, fingerprint="between", modified_us=video.modified_us + 1, content="00" * 32)
+    sample.commit(sample.opened(archive), sample.units(later)[0])
+    os.utime(file, (2e9, 2e9))
+    assert state_of(file, archive) == State.CHANGED
+
+
+def test_another_run_does_not_make_a_file_touched(tmp_path: Path) -> None:
+    file, archive, _ = touchable(tmp_path)
+    os.utime(file, (2e9, 2e9))
+    assert state_of(file, archive, run_key(OTHER)) == State.CHANGED
+
+
+def test_videos_that_are_gone_are_found_on_demand(place: str) -> None:
+    archive = storage.join(place, "archive")
+    stays, goes, elsewhere = (put(place, f"{name}.mp4", name.encode()) for name in ("stays", "goes", "elsewhere"))
+    writer = sample.opened(archive)
+    for video in (stays, goes, elsewhere):
+        sample.commit(writer, sample.units(video)[0])
+    storage.delete(goes.uri)
+    plan = with_deleted(make_plan([stays], archive, writer.run_key), archive)
+    assert states(plan) == {"stays.mp4": State.DONE, "goes.mp4": State.DELETED}
+    assert plan.pending == []
+
+
+def test_a_plan_is_a_manifest(tmp_path: Path) -> None:
+    videos = [put(str(tmp_path), f"{name}.mp4", name.encode()) for name in ("a", "b")]
+    plan = make_plan(videos, str(tmp_path / "archive"), "r0")
+    table = plan.to_table()
+    assert table.schema == PLAN_SCHEMA
+    plan.write(tmp_path / "plans" / "tonight.parquet")
+    assert pq.read_table(tmp_path / "plans" / "tonight.parquet") == table
+    assert find_videos([str(tmp_path / "plans" / "tonight.parquet")]) == videos

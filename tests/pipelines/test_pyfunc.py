@@ -24,11 +24,10 @@ from avs_core.models.bundle import BUILTIN, load_bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.model_stage import SegmentUnit
-from avs_core.pipelines.plan import unprobed
 from avs_core.pipelines.pyfunc import OUTPUTS, _load_pyfunc, python_function
 from avs_core.pipelines.segment import run_record
 from avs_core.pipelines.segment_config import DEFAULT_MODEL, LookConfig, SegmentConfig
-from avs_core.pipelines.stages import OK, CommitUnit, DecodeUnit, ProbeVideo, new_row
+from avs_core.pipelines.stages import OK, CommitUnit, DecodeUnit, ProbeVideo, new_row, row_to_probe
 from avs_core.tracking import register_bundle
 from tests.tiny_bundle import tiny_instances
 
@@ -74,7 +73,7 @@ def through_the_stages(clips: list[Path], config: SegmentConfig) -> None:
         closing(DecodeUnit(decode, limits)) as look,
     ):
         for video in find_videos(map(str, clips)):
-            for text in probe(new_row(unprobed(video)))["units"].splitlines():
+            for text in probe(row_to_probe(video))["units"].splitlines():
                 row = look(new_row(wire.unit_from_text(text)))
                 for stage in rest:
                     row = stage(row)

@@ -21,7 +21,6 @@ from avs_core.models.correlation import Weighing
 from avs_core.pipelines import stages, wire
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.model_stage import SegmentUnit
-from avs_core.pipelines.plan import cut, unprobed
 from avs_core.pipelines.segment import run_record
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import (
@@ -34,8 +33,10 @@ from avs_core.pipelines.stages import (
     ProbeVideo,
     Row,
     new_row,
+    row_to_probe,
     with_retries,
 )
+from avs_core.pipelines.units import cut, unprobed
 from tests.models.two_stage_sample import TINY, tiny_bundle
 from tests.tiny_bundle import tiny_instances
 
@@ -64,7 +65,7 @@ def _go_through(
     probe: ProbeVideo, decoder: DecodeUnit, clip: VideoRef, config: SegmentConfig, record: RunRecord
 ) -> None:
     ArchiveWriter(config.archive, record).open_run()
-    probed = probe(new_row(unprobed(clip)))
+    probed = probe(row_to_probe(clip))
     units = [wire.unit_from_text(text) for text in probed["units"].splitlines()]
     assert [(unit.start_s, unit.stop_s) for unit in units] == [(0, 5), (5, 6)]
 
@@ -153,7 +154,7 @@ def test_a_bad_file_passes_through_as_a_dead_letter(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 99)
     archive = str(tmp_path / "archive")
     with closing(ProbeVideo(DecodeConfig(), DecodeLimits(), 300)) as probe:
-        row = probe(new_row(unprobed(video(tmp_path / "bad.mp4"))))
+        row = probe(row_to_probe(video(tmp_path / "bad.mp4")))
     assert (row["status"], row["error_class"], row["units"]) == (DEAD, "unreadable", "")
     row = DecodeUnit(DecodeConfig(), DecodeLimits())(row)
     assert CommitUnit(archive, RECORD)(row)["status"] == DEAD
@@ -165,7 +166,7 @@ def test_a_bad_file_passes_through_as_a_dead_letter(tmp_path: Path) -> None:
 def test_a_file_that_vanished_is_dead_and_not_a_fault_of_the_job(tmp_path: Path) -> None:
     gone = VideoRef(str(tmp_path / "gone.mp4"), 1, "f")
     with closing(ProbeVideo(DecodeConfig(), DecodeLimits(), 300)) as probe:
-        row = probe(new_row(unprobed(gone)))
+        row = probe(row_to_probe(gone))
     assert (row["status"], row["error_class"]) == (DEAD, "denied")
 
 

@@ -1,0 +1,57 @@
+"""Which run readers get where an archive holds several: the one that was last made current.
+
+A choice is a number that was put there exclusively, so it changes in one step, and of two at once one is told.
+
+<archive>/_current/<number>.json     the highest counts
+"""
+
+from avs_core import storage
+from avs_core.archive.commit import settle
+from avs_core.archive.layout import CURRENT, SUFFIX, StoredRecord, parse, run_path
+from avs_core.archive.schema import canonical_json
+from avs_core.errors import CommitConflict, InputError
+
+
+class Choice(StoredRecord):
+    """The run that is current from this number on, and the one before it ("" for none)."""
+
+    number: int
+    run_key: str
+    before: str
+
+
+def current(archive: str) -> Choice | None:
+    """The choice that counts; None where nobody chose."""
+    archive = storage.normalise(archive)
+    numbers = _numbers(archive)
+    if not numbers:
+        return None
+    uri = _uri(archive, max(numbers))
+    return parse(Choice, storage.read_bytes(uri), uri)
+
+
+def make_current(archive: str, run_key: str) -> Choice:
+    """Readers get this run from now on; doing it again changes nothing.
+
+    Raises `InputError` for a run that is not there, and `CommitConflict` when somebody else chose at the same time.
+    """
+    archive = storage.normalise(archive)
+    if not storage.is_file(storage.join(archive, run_path(run_key))):
+        raise InputError(f"a run must be in the archive to become the current one; {archive} has no {run_key}")
+    chosen = current(archive)
+    if chosen is not None and chosen.run_key == run_key:
+        return chosen
+    number, before = (chosen.number + 1, chosen.run_key) if chosen else (1, "")
+    choice = Choice(number=number, run_key=run_key, before=before)
+    if not settle(_uri(archive, number), canonical_json(choice.model_dump(mode="json"))):
+        raise CommitConflict(f"a choice must follow the one before; another run became current in {archive} just now")
+    return choice
+
+
+def _numbers(archive: str) -> list[int]:
+    names = (found.uri.rpartition("/")[2] for found in storage.list_files(storage.join(archive, CURRENT)))
+    return [int(name.removesuffix(SUFFIX)) for name in names if name.endswith(SUFFIX)]
+
+
+def _uri(archive: str, number: int) -> str:
+    return storage.join(archive, f"{CURRENT}/{number:08d}{SUFFIX}")

@@ -1,0 +1,49 @@
+"""The settings of a scheduled job: how long it may go on, what it may cost, when readers get what it made."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from avs_core.errors import ConfigError
+from avs_core.pipelines.brake import Brake
+
+HOUR_S = 3600.0
+
+
+class ScheduleConfig(BaseModel):
+    """When a scheduled job ends, and when its run becomes the one that readers get."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    coverage: float = Field(
+        0.99, ge=0, le=1, description="Share of the videos that a new run must hold before readers get it."
+    )
+    max_hours: float | None = Field(None, gt=0, description="Take up no more after so many hours.")
+    deadline: datetime | None = Field(
+        None, description="Take up no more after this time, such as 2026-11-24T06:00 (local unless it says +00:00)."
+    )
+    budget: float | None = Field(None, gt=0, description="Take up no more once this is spent, at --price-hour.")
+    price_hour: float | None = Field(None, gt=0, description="What an hour of the cluster costs, in any currency.")
+    grace_s: float = Field(
+        100.0, ge=0, description="After it was told to stop, a job may finish what is in work for so long, s."
+    )
+
+    def brake(self, now: datetime | None = None, clock: Callable[[], float] = time.monotonic) -> Brake:
+        """The brake of a job that starts `now`. Raises `ConfigError` for a budget without a price, and a deadline that
+        is over."""
+        ends = {}
+        if self.max_hours is not None:
+            ends[f"its {self.max_hours:g} hours were over"] = self.max_hours * HOUR_S
+        if self.budget is not None:
+            if self.price_hour is None:
+                raise ConfigError("a budget needs to know what an hour of the cluster costs: give --price-hour too")
+            ends[f"its budget of {self.budget:g} was spent"] = self.budget / self.price_hour * HOUR_S
+        if self.deadline is not None:
+            left = (self.deadline.astimezone() - (now or datetime.now().astimezone())).total_seconds()
+            if left <= 0:
+                raise ConfigError(f"a deadline must lie in the future, {self.deadline} is over")
+            ends[f"its deadline {self.deadline} was reached"] = left
+        why = min(ends, key=ends.__getitem__, default="")
+        return Brake(ends.get(why), why, self.grace_s, clock)

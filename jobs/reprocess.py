@@ -1,0 +1,52 @@
+"""`avs reprocess`: the main job on a schedule. `python -m jobs.reprocess` does the same under `ray job submit`."""
+
+import json as json_format
+from dataclasses import asdict
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from avs_core.pipelines.job_config import JobConfig
+from avs_core.pipelines.schedule_config import ScheduleConfig
+from avs_core.pipelines.segment_config import SegmentConfig
+
+
+def reprocess(
+    inputs: list[str],
+    /,
+    *,
+    config: Annotated[SegmentConfig, Parameter(name="*")],
+    schedule: Annotated[ScheduleConfig, Parameter(name="*")] = ScheduleConfig(),  # noqa: B008 - frozen
+    job: Annotated[JobConfig, Parameter(name="*")] = JobConfig(),  # noqa: B008 - frozen
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Segment what is new, changed or stale; with another model readers change over once the new run covers the videos.
+
+    For cron: one job at a time works on an archive, and what one does not finish the next one does. SIGTERM, the
+    deadline and the budget let it finish what is in work. Exit code 0 when all is done, 1 when some must be run again,
+    3 when some videos ended as dead letters, 4 when another job is at work, 5 when it stopped before the end.
+
+    Parameters
+    ----------
+    inputs
+        Files, directories, globs, S3 inventories (manifest.json) or manifests (.txt, .csv, .parquet).
+    json
+        End with one JSON line on standard output, for machines.
+    """
+    from avs_core.pipelines.reprocess import reprocess as run_scheduled
+    from jobs.main import exit_code
+    from jobs.summary import print_scheduled
+
+    done = run_scheduled(inputs, config, job, schedule)
+    if json:
+        line = {**asdict(done.job.result), "coverage": done.coverage.share, "lost": done.coverage.lost}
+        print(json_format.dumps({**line, "current": done.current, "switched": done.switched}))
+    else:
+        print_scheduled(done, schedule.coverage)
+    return exit_code(done.job.result)
+
+
+if __name__ == "__main__":
+    from jobs.main import run_verb
+
+    run_verb("reprocess")

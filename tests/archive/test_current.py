@@ -1,0 +1,116 @@
+"""Which run readers get, and runs that go."""
+
+import threading
+
+import pytest
+
+from avs_core import storage
+from avs_core.archive.current import current, make_current
+from avs_core.archive.read import open_archive, resolve_run
+from avs_core.archive.removal import remove_run
+from avs_core.archive.schema import run_key
+from avs_core.archive.verify import verify
+from avs_core.errors import CommitConflict, InputError
+from tests.archive import sample
+
+OTHER = sample.RECORD.model_copy(update={"thresholds": {"mask": 0.75}})
+FIRST, SECOND = run_key(sample.RECORD), run_key(OTHER)
+
+
+@pytest.fixture
+def two_runs(archive: str) -> str:
+    """An archive of two runs, the second of more videos."""
+    for record, names in ((sample.RECORD, "a"), (OTHER, "ab")):
+        for name in names:
+            sample.commit(sample.opened(archive, record), sample.units(sample.video(name))[0])
+    return archive
+
+
+def test_readers_get_the_current_run_unless_they_name_another(two_runs: str) -> None:
+    with pytest.raises(InputError, match=r"avs runs use"):
+        open_archive(two_runs)
+    assert make_current(two_runs, FIRST).before == ""
+    assert resolve_run(two_runs, None) == FIRST
+    before = open_archive(two_runs).count_rows()
+    assert make_current(two_runs, SECOND).before == FIRST
+    assert open_archive(two_runs).count_rows() > before
+    assert open_archive(two_runs, FIRST).count_rows() == before
+    make_current(two_runs, SECOND)
+    found = current(two_runs)
+    assert found is not None
+    assert found.number == 2
+
+
+def test_a_run_that_is_not_there_is_refused(two_runs: str) -> None:
+    with pytest.raises(InputError, match="has no r0"):
+        make_current(two_runs, "r0")
+    assert current(two_runs) is None
+
+
+def test_of_two_choices_at_once_one_is_told(two_runs: str) -> None:
+    begin, told = threading.Barrier(2), []
+
+    def choose(key: str) -> None:
+        begin.wait()
+        try:
+            make_current(two_runs, key)
+        except CommitConflict:
+            told.append(key)
+
+    threads = [threading.Thread(target=choose, args=(key,)) for key in (FIRST, SECOND)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = current(two_runs)
+    assert found is not None
+    assert len(told) + found.number == 2  # one was told, or they came one after the other
+    assert found.run_key not in told
+
+
+def test_an_old_run_goes_and_the_other_stays_whole(two_runs: str) -> None:
+    make_current(two_runs, SECOND)
+    rows = open_archive(two_runs).count_rows()
+    would = remove_run(two_runs, FIRST, dry_run=True)
+    assert open_archive(two_runs, FIRST).count_rows() > 0
+    assert remove_run(two_runs, FIRST) == would
+    assert would.files == 4  # the run, its commit, its two tables
+    report = verify(two_runs)
+    assert (report.runs, report.problems, report.notes) == (1, (), ())
+    assert open_archive(two_runs).count_rows() == rows
+    with pytest.raises(InputError, match="must be there"):
+        remove_run(two_runs, FIRST)
+
+
+def test_what_readers_get_is_not_removed(two_runs: str) -> None:
+    make_current(two_runs, FIRST)
+    with pytest.raises(InputError, match="can't be removed"):
+        remove_run(two_runs, FIRST)
+    remove_run(two_runs, SECOND)
+    assert open_archive(two_runs).count_rows() > 0
+
+
+def test_the_only_run_is_not_removed(archive: str) -> None:
+    sample.opened(archive)
+    with pytest.raises(InputError, match="can't be removed"):
+        remove_run(archive, FIRST)
+
+
+def test_a_removal_that_died_goes_on(two_runs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_current(two_runs, SECOND)
+    removed = []
+
+    def die_at_the_third(uri: str) -> None:
+        removed.append(uri)
+        if len(removed) == 3:
+            raise KeyboardInterrupt
+        real(uri)
+
+    real = storage.delete
+    monkeypatch.setattr(storage, "delete", die_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        remove_run(two_runs, FIRST)
+    with pytest.raises(InputError):
+        open_archive(two_runs, FIRST)
+    remove_run(two_runs, FIRST)
+    assert not [found.uri for found in storage.list_files(two_runs) if FIRST in found.uri]

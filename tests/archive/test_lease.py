@@ -1,0 +1,115 @@
+"""A lease on disk and on a real S3 server; holders that die are processes that are killed."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from avs_core import storage
+from avs_core.archive.lease import Times, holder, leased
+from avs_core.archive.verify import archive_digest
+from avs_core.errors import LeaseHeld, OutcomeUnknown
+from tests.archive import sample
+
+QUICK = Times(beat_s=0.1, ttl_s=2.0, look_s=0.05)
+HOLD = """
+import sys, time
+from avs_core.archive.lease import Times, leased
+with leased(sys.argv[1], "night", "a test", lambda: None, Times(0.1, 2.0, 0.05)):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def ignore() -> None:
+    """What a holder does that does not care whether it lost."""
+
+
+def test_one_at_a_time_and_free_again_at_once(archive: str) -> None:
+    assert holder(archive, "night") is None
+    with leased(archive, "night", "first", ignore, QUICK):
+        by = holder(archive, "night")
+        assert by is not None
+        assert by.what == "first"
+        second = leased(archive, "night", "second", ignore, QUICK)
+        with pytest.raises(LeaseHeld, match=r"one job at a time; first of process \d+"):
+            second.__enter__()
+    assert holder(archive, "night") is None
+    slow = Times(beat_s=10.0, ttl_s=600.0, look_s=1.0)
+    with leased(archive, "night", "third", ignore, slow):  # a free one needs no watching
+        assert holder(archive, "night") is not None
+
+
+def test_leases_of_other_names_and_archives_are_others(archive: str) -> None:
+    with leased(archive, "night", "a", ignore, QUICK), leased(archive, "day", "b", ignore, QUICK):
+        assert holder(archive, "day") != holder(archive, "night")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_dead_holder_is_followed(how: signal.Signals, archive: str) -> None:
+    child = subprocess.Popen([sys.executable, "-c", HOLD, archive], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    child.send_signal(how)
+    try:
+        with leased(archive, "night", "next", ignore, QUICK):
+            by = holder(archive, "night")
+            assert by is not None
+            assert by.what == "next"
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_a_holder_that_was_followed_is_told(archive: str) -> None:
+    told = threading.Event()
+    with leased(archive, "night", "first", told.set, QUICK):
+        storage.put_if_absent(storage.join(archive, "_leases/night/00000002.json"), b"{}")
+        assert told.wait(10)
+
+
+def test_a_holder_whose_store_is_gone_stops_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    with leased(str(tmp_path / "archive"), "night", "first", told.set, QUICK), monkeypatch.context() as patch:
+        patch.setattr(storage, "write_bytes", _away)
+        assert told.wait(20)
+
+
+def _away(uri: str, data: bytes) -> None:
+    raise OutcomeUnknown("the store is away")
+
+
+def test_of_many_at_once_one_gets_it(archive: str) -> None:
+    begin, held, refused = threading.Barrier(6), [], []
+
+    def try_it(number: int) -> None:
+        begin.wait()
+        try:
+            with leased(archive, "night", f"job {number}", ignore, QUICK):
+                held.append(number)
+                while len(refused) < 5:
+                    time.sleep(0.05)
+        except LeaseHeld:
+            refused.append(number)
+
+    threads = [threading.Thread(target=try_it, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(held) == 1
+    assert len(refused) == 5
+
+
+def test_old_leases_are_cleared_up_and_change_no_digest(archive: str) -> None:
+    sample.opened(archive)
+    before = archive_digest(archive)
+    for number in range(12):
+        with leased(archive, "night", f"night {number}", ignore, QUICK):
+            pass
+    assert archive_digest(archive) == before
+    assert len(list(storage.list_files(storage.join(archive, "_leases")))) < 12
