@@ -7,10 +7,10 @@ commits hold. Compared is the newest version of which the run holds masks, becau
 """
 
 import hashlib
+import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import BinaryIO
 
 from avs_core import storage
 from avs_core.archive.commit import settle
@@ -42,7 +42,7 @@ def content_hash(video: VideoRef) -> str:
         return _sha256(file)
 
 
-def _sha256(file: BinaryIO) -> str:
+def _sha256(file: io.BufferedReader) -> str:
     digest = hashlib.sha256()
     while chunk := file.read(CHUNK):
         digest.update(chunk)

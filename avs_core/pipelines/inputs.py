@@ -1,8 +1,9 @@
-"""From what the user typed to a list of videos: files, directories, globs, manifests, on disk or S3."""
+"""From what the user typed to a list of videos: files, directories, globs, manifests and inventories, on disk or S3."""
 
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,12 +11,16 @@ import pyarrow.parquet as pq
 from avs_core import storage
 from avs_core.clip import VideoRef
 from avs_core.errors import AccessDenied, InputError, NotFound
+from avs_core.pipelines import inventory
 
 _SUFFIXES = ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 """What a directory listing takes for a video; a file named by itself, a glob or a manifest may have any name."""
 
 MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet")
+LOOKS_AT_ONCE = 32
+"""Entries of a manifest are looked up so many at a time: the store's latency is all they cost."""
+
 MANIFEST_COLUMNS = ("uri", "video_uri", "path", "video")
 
 MISSING_FINGERPRINT = "missing"
@@ -25,10 +30,10 @@ MISSING_FINGERPRINT = "missing"
 def find_videos(inputs: Iterable[str]) -> list[VideoRef]:
     """Every video the inputs name, each once, sorted by URI.
 
-    An input is a file, a directory (searched to the bottom for `VIDEO_SUFFIXES`), a glob (`*`, `?`, `[…]`)
-    or a manifest (`.txt` one URI a line, `.csv` or `.parquet` with a column uri, video_uri, path or video;
-    relative entries start at the manifest's folder). A manifest's entry that is not there is kept, so that
-    it ends as a dead letter; an input that names nothing is an `InputError`.
+    An input is a file, a directory (searched to the bottom for `VIDEO_SUFFIXES`), a glob (`*`, `?`, `[…]`), an S3
+    Inventory (its `manifest.json`) or a manifest (`.txt` one URI a line, `.csv` or `.parquet` with a column uri,
+    video_uri, path or video; relative entries start at the manifest's folder). A manifest's entry that is not there is
+    kept, so that it ends as a dead letter; an input that names nothing is an `InputError`.
     """
     found: dict[str, VideoRef] = {}
     for text in inputs:
@@ -46,10 +51,12 @@ def find_videos(inputs: Iterable[str]) -> list[VideoRef]:
 
 def _expand(text: str) -> Iterator[VideoRef]:
     uri = storage.normalise(text)
-    if storage.is_file(uri):
+    if uri.endswith(f"/{inventory.NAME}"):
+        yield from inventory.inventory_videos(uri, _is_video)
+    elif storage.is_file(uri):
         yield from _manifest(uri) if uri.lower().endswith(MANIFEST_SUFFIXES) else [_ref(storage.info(uri))]
     elif storage.is_directory(uri):
-        yield from (_ref(found) for found in storage.list_files(uri) if _suffix(found.uri) in VIDEO_SUFFIXES)
+        yield from (_ref(found) for found in storage.list_files(uri) if _is_video(found.uri))
     elif any(mark in text for mark in "*?["):
         yield from (_ref(found) for found in storage.glob(uri))
     else:
@@ -58,8 +65,9 @@ def _expand(text: str) -> Iterator[VideoRef]:
 
 def _manifest(uri: str) -> Iterator[VideoRef]:
     folder = uri.rsplit("/", 1)[0]
-    for entry in _manifest_entries(uri):
-        yield listed_video(entry if _is_absolute(entry) else f"{folder}/{entry}")
+    entries = [entry if _is_absolute(entry) else f"{folder}/{entry}" for entry in _manifest_entries(uri)]
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+        yield from pool.map(listed_video, entries)
 
 
 def listed_video(uri: str) -> VideoRef:
@@ -108,9 +116,9 @@ def _is_absolute(entry: str) -> bool:
     return "://" in entry or entry.startswith("/")
 
 
-def _suffix(uri: str) -> str:
+def _is_video(uri: str) -> bool:
     name = uri.rsplit("/", 1)[-1]
-    return f".{name.rsplit('.', 1)[-1].lower()}" if "." in name else ""
+    return "." in name and f".{name.rsplit('.', 1)[-1].lower()}" in VIDEO_SUFFIXES
 
 
 def _ref(found: storage.ObjectInfo) -> VideoRef:

@@ -1,0 +1,118 @@
+"""S3 Inventory: a bucket's daily listing as files, for buckets that take hours to list.
+
+What AWS writes beside the data, `manifest.json`, names the files and their columns; CSV (gzip, keys URL-encoded),
+Parquet and ORC are read. An inventory is as old as it is: what came since is missing, what went since becomes a dead
+letter.
+"""
+
+import csv
+import gzip
+import io
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, Literal
+from urllib.parse import unquote_plus
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import orc
+from pydantic import BaseModel, Field
+
+from avs_core import storage
+from avs_core.clip import VideoRef
+from avs_core.errors import InputError
+
+NAME = "manifest.json"
+NEEDED = ("bucket", "key", "size", "lastmodifieddate", "etag")
+OPTIONAL = ("islatest", "isdeletemarker")
+
+Entry = dict[str, Any]
+"""Of one object: the values of NEEDED, and those of OPTIONAL that there are."""
+
+
+class _File(BaseModel):
+    key: str
+
+
+class _Manifest(BaseModel):
+    bucket: str = Field(alias="destinationBucket")
+    format: Literal["CSV", "Parquet", "ORC"] = Field(alias="fileFormat")
+    columns: str = Field(alias="fileSchema")
+    files: list[_File]
+
+
+def inventory_videos(uri: str, is_video: Callable[[str], bool]) -> Iterator[VideoRef]:
+    """The newest version of each object whose key `is_video`, as a listing would show it.
+
+    Raises `InputError` for a manifest that is no inventory's or lacks a column, and `StorageError`.
+    """
+    try:
+        manifest = _Manifest.model_validate_json(storage.read_bytes(uri))
+    except ValueError as error:
+        raise InputError(f"{NAME} must be that of an S3 Inventory in CSV, Parquet or ORC; {uri}: {error}") from error
+    bucket = manifest.bucket.rpartition(":")[2]  # an ARN
+    read = {"CSV": _csv, "Parquet": _parquet, "ORC": _orc}[manifest.format]
+    for file in manifest.files:
+        with storage.open_read(name := f"s3://{bucket}/{file.key}") as opened:
+            try:
+                for entry in read(opened, manifest.columns):
+                    if is_video(entry["key"]) and _is_there(entry):
+                        yield _video(entry)
+            except (ValueError, KeyError, EOFError, gzip.BadGzipFile, pa.ArrowException) as error:
+                raise InputError(
+                    f"a file of an inventory must have the columns {', '.join(NEEDED)} and be whole; {name}: {error!r}"
+                ) from error
+
+
+def _video(entry: Entry) -> VideoRef:
+    modified = entry["lastmodifieddate"]
+    if isinstance(modified, str):
+        modified = datetime.fromisoformat(modified)
+    return VideoRef(
+        uri=storage.normalise(f"s3://{entry['bucket']}/{entry['key']}"),
+        size=int(entry["size"]),
+        fingerprint=f"{entry['etag'].strip(chr(34))}-{int(entry['size'])}",
+        modified_us=round(modified.timestamp() * 1_000_000),
+    )
+
+
+def _is_there(entry: Entry) -> bool:
+    """Whether it is an object's newest version, and not the mark of its deletion."""
+    latest, deleted = entry.get("islatest", True), entry.get("isdeletemarker", False)
+    return str(latest).lower() == "true" and str(deleted).lower() != "true"
+
+
+def _csv(file: io.BufferedReader, columns: str) -> Iterator[Entry]:
+    names = [name.strip().lower() for name in columns.split(",")]
+    with gzip.open(file) as plain:
+        for row in csv.reader(io.TextIOWrapper(plain, "utf-8", newline="")):
+            entry = dict(zip(names, row, strict=True))
+            yield entry | {"key": unquote_plus(entry["key"])}
+
+
+def _parquet(file: io.BufferedReader, columns: str) -> Iterator[Entry]:
+    opened = pq.ParquetFile(file)
+    for batch in opened.iter_batches(columns=_wanted(opened.schema_arrow.names)):
+        yield from _entries(batch)
+
+
+def _orc(file: io.BufferedReader, columns: str) -> Iterator[Entry]:
+    opened = orc.ORCFile(file)
+    for stripe in range(opened.nstripes):
+        yield from _entries(opened.read_stripe(stripe, columns=_wanted(opened.schema.names)))
+
+
+def _wanted(names: list[str]) -> list[str]:
+    """The columns that are read, under their own names."""
+    return [name for name in names if _plain(name) in (*NEEDED, *OPTIONAL)]
+
+
+def _entries(batch: pa.RecordBatch) -> Iterator[Entry]:
+    names = list(map(_plain, batch.schema.names))
+    for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+def _plain(name: str) -> str:
+    """Parquet and ORC say `last_modified_date` and `e_tag` where CSV's schema says LastModifiedDate and ETag."""
+    return name.replace("_", "").lower()

@@ -1,0 +1,114 @@
+"""S3 inventories in all three formats, against a listing of the same bucket on a real S3 server."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from urllib.parse import quote_plus
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import orc
+
+from avs_core import storage
+from avs_core.clip import VideoRef
+from avs_core.errors import InputError
+from avs_core.pipelines.inputs import find_videos
+
+CSV_COLUMNS = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag, StorageClass"
+NAMES = ("films/a.mp4", "films/mit Lücke + plus.mkv", "films/page.html", "films/sub/b.MP4")
+
+Rows = list[dict[str, object]]
+
+
+def listed(bucket: str) -> Rows:
+    """What AWS would list of the bucket: its objects, an older version of one, the mark of a deleted one."""
+    rows: Rows = []
+    for found in storage.list_files(f"{bucket}/films"):
+        etag, _, size = found.fingerprint.rpartition("-")
+        modified = datetime.fromtimestamp(found.modified_us / 1e6, UTC)
+        key = found.uri.removeprefix(f"{bucket}/")
+        rows.append(
+            {"bucket": bucket.removeprefix("s3://"), "key": key, "version_id": "v1", "is_latest": True}
+            | {"is_delete_marker": False, "size": int(size), "last_modified_date": modified, "e_tag": etag}
+            | {"storage_class": "STANDARD"}
+        )
+    rows.append(rows[0] | {"version_id": "v0", "is_latest": False, "e_tag": "old"})
+    rows.append(rows[0] | {"key": "films/gone.mp4", "is_delete_marker": True, "size": None, "e_tag": None})
+    return rows
+
+
+def as_csv(rows: Rows) -> bytes:
+    text = io.StringIO()
+    for row in rows:
+        plain = row | {"key": quote_plus(str(row["key"]), safe="/"), "is_latest": str(row["is_latest"]).lower()}
+        modified = row["last_modified_date"]
+        assert isinstance(modified, datetime)
+        plain["last_modified_date"] = modified.isoformat().replace("+00:00", "Z")
+        csv.writer(text, quoting=csv.QUOTE_ALL).writerow(plain.values())
+    return gzip.compress(text.getvalue().encode())
+
+
+def as_parquet(rows: Rows) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def as_orc(rows: Rows) -> bytes:
+    sink = io.BytesIO()
+    orc.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def put_inventory(bucket: str, form: str, content: bytes, columns: str = CSV_COLUMNS) -> str:
+    data = f"inventories/data/one.{form.lower()}"
+    storage.write_bytes(f"{bucket}/{data}", content)
+    manifest = {
+        "sourceBucket": bucket.removeprefix("s3://"),
+        "destinationBucket": f"arn:aws:s3:::{bucket.removeprefix('s3://')}",
+        "version": "2016-11-30",
+        "fileFormat": form,
+        "fileSchema": columns,
+        "files": [{"key": data, "size": len(content), "MD5checksum": "00"}],
+    }
+    storage.write_bytes(uri := f"{bucket}/inventories/manifest.json", json.dumps(manifest).encode())
+    return uri
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("form", "write"), [("CSV", as_csv), ("Parquet", as_parquet), ("ORC", as_orc)])
+def test_an_inventory_gives_what_a_listing_gives(form: str, write: Callable[[Rows], bytes], s3_bucket: str) -> None:
+    for name in NAMES:
+        storage.write_bytes(f"{s3_bucket}/{name}", name.encode())
+    expected: list[VideoRef] = find_videos([f"{s3_bucket}/films"])
+    assert len(expected) == 3
+    assert find_videos([put_inventory(s3_bucket, form, write(listed(s3_bucket)))]) == expected
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        (gzip.compress(b'"b","films/a.mp4"\n'), "Bucket, Key"),
+        (gzip.compress(b'"b","films/a.mp4"\n'), CSV_COLUMNS),
+        (as_csv([])[:-4] + b"xxxx", CSV_COLUMNS),
+        (b"no gzip", CSV_COLUMNS),
+        (gzip.compress(b"x" * 10_000)[:-9], CSV_COLUMNS),
+    ],
+    ids=["columns missing", "row too short", "flipped bytes", "no gzip", "cut off"],
+)
+def test_a_damaged_inventory_is_refused(content: bytes, columns: str, s3_bucket: str) -> None:
+    uri = put_inventory(s3_bucket, "CSV", content, columns)
+    with pytest.raises(InputError, match="inventory must have"):
+        find_videos([uri])
+
+
+def test_another_manifest_json_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("other") / "manifest.json"
+    path.write_text('{"name": "a web app"}')
+    with pytest.raises(InputError, match="S3 Inventory"):
+        find_videos([str(path)])
