@@ -21,6 +21,7 @@ BENCHMARKS = {
     "job": "benchmarks.job",
     "fit": "benchmarks.fit",
     "archive": "benchmarks.archive",
+    "plan": "benchmarks.plan",
 }
 """Name → module with `run() -> list[Row]`. Imported only when asked for: some need what others don't."""
 

@@ -1,0 +1,106 @@
+"""Planning a million videos: from scratch, and when there is nothing to do; time and memory, and whether it is linear.
+
+Real files on the local disk, empty ones, in folders of a thousand, and an archive with the name of a commit for each:
+a plan opens neither. Each case is a process of its own. `python -m benchmarks.plan --videos 100000` for other sizes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.layout import commits_folder, unit_path
+from avs_core.archive.schema import RunRecord, run_key
+from avs_core.pipelines.inputs import find_videos
+from avs_core.pipelines.plan import State, make_plan
+from avs_core.pipelines.units import unprobed
+from benchmarks.measure import Row
+
+SIZES = (100_000, 1_000_000)
+A_FOLDER = 1000
+RECORD = RunRecord(model="none", weights_sha256="0" * 64)
+
+
+def run(sizes: tuple[int, ...] = SIZES) -> list[Row]:
+    """Seconds and peak memory of each size, and the ratio of the largest to the smallest, by video."""
+    rows: list[Row] = []
+    took: dict[tuple[str, int], float] = {}
+    for size in sizes:
+        with tempfile.TemporaryDirectory(prefix="plan-") as folder:
+            videos, archive = Path(folder) / "videos", Path(folder) / "archive"
+            _make_files(videos, size)
+            for case in ("from scratch", "nothing to do"):
+                if case == "nothing to do":
+                    _commit_all(videos, archive)
+                found = _measured(videos, archive)
+                expected = {State.NEW: size} if case == "from scratch" else {State.DONE: size}
+                if found["states"] != expected:
+                    raise AssertionError(f"the plan must be {expected}, got {found['states']}")
+                took[case, size] = found["list_s"] + found["plan_s"]
+                rows += [
+                    Row(f"{size} videos, {case}: listing", found["list_s"], "s"),
+                    Row(f"{size} videos, {case}: planning", found["plan_s"], "s"),
+                    Row(f"{size} videos, {case}: peak memory", found["peak_mb"], "MB"),
+                ]
+    for case in ("from scratch", "nothing to do"):
+        per_video = [took[case, size] / size for size in (max(sizes), min(sizes))]
+        rows.append(Row(f"{case}: time a video, {max(sizes)} against {min(sizes)}", per_video[0] / per_video[1], "×"))
+    return rows
+
+
+def _make_files(folder: Path, count: int) -> None:
+    for first in range(0, count, A_FOLDER):
+        (place := folder / f"{first // A_FOLDER:05d}").mkdir(parents=True)
+        for index in range(first, min(first + A_FOLDER, count)):
+            _touch(f"{place}/{index:08d}.mp4")
+
+
+def _commit_all(videos: Path, archive: Path) -> None:
+    """The names of the commits of all videos; what they would hold is not there."""
+    writer = ArchiveWriter(str(archive), RECORD)
+    writer.open_run()
+    (archive / commits_folder(writer.run_key)).mkdir(parents=True)
+    for video in find_videos([str(videos)]):
+        _touch(f"{archive}/{unit_path(commits_folder(writer.run_key), unprobed(video).unit_id)}")
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+
+
+def _measured(videos: Path, archive: Path) -> dict[str, object]:
+    command = [sys.executable, "-m", "benchmarks.plan", "--child", str(videos), str(archive)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(done.stdout))
+
+
+def _child(videos: str, archive: str) -> None:
+    """Plan once and print what it took."""
+    started = time.perf_counter()
+    found = find_videos([videos])
+    listed = time.perf_counter()
+    plan = make_plan(found, archive, run_key(RECORD))
+    planned = time.perf_counter()
+    # Not getrusage: that starts from what the process had before exec, which is its parent's.
+    status = Path("/proc/self/status").read_text()
+    peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+    states = {str(state): count for state, count in plan.counts.items() if count}
+    print(json.dumps({"list_s": listed - started, "plan_s": planned - listed, "peak_mb": peak, "states": states}))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--videos", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        _child(*arguments.child)
+    else:
+        from benchmarks.__main__ import show
+
+        show("plan", run(tuple(arguments.videos)))
