@@ -13,9 +13,11 @@
     │   ├── MediaTooLarge       dimensions or memory beyond the limit
     │   ├── DecodeTimeout       the wall-time or no-progress limit passed
     │   ├── DecoderCrashed      the decoding process died (signal, out of memory)
+    │   ├── WorkerCrashed       the worker itself died of this file, also when it ran alone
     │   ├── NonFiniteOutput     the model's output for this file holds NaN or infinity
     │   └── MediaDenied         the store refuses to show this file, or it has vanished
     ├── DecoderUnavailable      the decoding process can't start on this machine: no file is to blame
+    ├── WorkerUnavailable       the workers of a stage die before they take up anything: no file is to blame
     ├── StorageError            an object store or disk failed
     │   ├── NotFound            certainly not there
     │   ├── AlreadyExists       certainly not applied: the key was taken (put-if-absent)
@@ -57,9 +59,16 @@ class InputError(UsageError):
 
 
 class MediaError(AvsError):
-    """One file is at fault. `dead_class` names the fault in the archive's dead letters."""
+    """One file is at fault.
+
+    dead_class    names the fault in the archive's dead letters
+    by_decoder    another version of the decoder may judge otherwise: its letters are then tried again
+    by_neighbour  what ran beside may be the cause: the file is tried again alone before it is blamed
+    """
 
     dead_class: ClassVar[str] = "media"
+    by_decoder: ClassVar[bool] = True
+    by_neighbour: ClassVar[bool] = False
 
 
 class UnreadableMedia(MediaError):
@@ -102,28 +111,48 @@ class DecodeTimeout(MediaError):
     """The wall-time or no-progress limit of the decoding process passed."""
 
     dead_class = "timeout"
+    by_neighbour = True
 
 
 class DecoderCrashed(MediaError):
     """The decoding process died: a signal, or out of memory."""
 
     dead_class = "decoder_crash"
+    by_neighbour = True
+
+
+class WorkerCrashed(MediaError):
+    """The worker itself died of this file, also when it ran alone."""
+
+    dead_class = "worker_crash"
+    by_decoder = False
+    by_neighbour = True
 
 
 class NonFiniteOutput(MediaError):
     """The model's output for this file holds NaN or infinity."""
 
     dead_class = "nan"
+    by_decoder = False
 
 
 class MediaDenied(MediaError):
     """The store refuses to show this file, or it vanished after it was listed."""
 
     dead_class = "denied"
+    by_decoder = False
+
+
+DEAD_CLASSES = {kind.dead_class: kind for kind in MediaError.__subclasses__()}
+"""The classes of dead letters."""
 
 
 class DecoderUnavailable(AvsError):
     """The decoding process can't start on this machine: no file is to blame."""
+
+
+class WorkerUnavailable(AvsError):
+    """The workers of a stage die again and again before they take up anything: no file is to blame."""
 
 
 class StorageError(AvsError):

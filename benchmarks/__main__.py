@@ -19,6 +19,7 @@ BENCHMARKS = {
     "pvt": "benchmarks.pvt",
     "decode": "benchmarks.decode",
     "job": "benchmarks.job",
+    "packs": "benchmarks.packs",
     "fit": "benchmarks.fit",
     "archive": "benchmarks.archive",
     "plan": "benchmarks.plan",

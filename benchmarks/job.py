@@ -66,7 +66,7 @@ def _copies(folder: Path) -> list[VideoRef]:
 def _parts(videos: list[VideoRef], config: SegmentConfig) -> dict[str, float]:
     """Seconds of each stage over all videos, one stage after the other; loading is not counted."""
     bundle = load_bundle(config.model)
-    record = run_record(config, bundle.config, bundle.weights_sha256)
+    record = run_record(config, bundle)
     ArchiveWriter(config.archive, record).open_run()
     decode, limits = config.decode_config(frame_size(record)), config.decode_limits()
     stages: dict[str, Callable[[StageRow], StageRow]] = {
@@ -91,5 +91,5 @@ def _whole(videos: list[VideoRef], config: SegmentConfig) -> float:
     """Seconds of the job on the Ray that is connected, the start of its actors included."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     bundle = load_bundle(config.model)
-    record = run_record(config, bundle.config, bundle.weights_sha256)
+    record = run_record(config, bundle)
     return segment(videos, config, record, NullRun(), Progress(Console(quiet=True))).seconds

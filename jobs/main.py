@@ -45,7 +45,6 @@ for verb, about in {
     "reprocess": "The main job on a schedule: one at a time, and readers change over when a new run is ready.",
     "status": "How far each run of an archive is, and who is at work.",
     "verify": "Check every commit of an archive against its files.",
-    "dead": "List the videos of an archive that could not be done, and why.",
     "compact": "Merge the files of finished videos into few large ones.",
     "gc": "Remove what no snapshot and no commit of an archive needs.",
     "snapshots": "List the states of an archive that can be read.",
@@ -54,6 +53,7 @@ for verb, about in {
     "evaluate": "Measure a bundle, or a mask archive, against the truth; does it listen?",
 }.items():
     app.command(f"jobs.{verb}:{verb}", name=verb, help=about)
+app.command("jobs.dead:app", name="dead", help="The videos of an archive that could not be done: why, and what now.")
 app.command("jobs.models:app", name="models", help="List, explain and import model bundles.")
 app.command("jobs.runs:app", name="runs", help="List an archive's runs, choose the current one, remove one.")
 app.command("jobs.data:app", name="data", help="Check a copy of a data set.")

@@ -16,6 +16,7 @@ from avs_core.archive.layout import (
     CommitInfo,
     DeadLetter,
     FileRecord,
+    Software,
     VideoRecord,
     commits_folder,
     dead_folder,
@@ -51,11 +52,15 @@ class _Place:
 
 
 class ArchiveWriter:
-    """Writes the units of one run. Any number of them may write to one archive, in any process."""
+    """Writes the units of one run. Any number of them may write to one archive, in any process.
 
-    def __init__(self, uri: str, record: RunRecord) -> None:
+    `software` goes into dead letters alone: what is right does not depend on it.
+    """
+
+    def __init__(self, uri: str, record: RunRecord, software: Software | None = None) -> None:
         self.uri = storage.normalise(uri)
         self.record = record
+        self.software = software or Software()
         self.run_key = run_key(record)
 
     def open_run(self) -> None:
@@ -139,7 +144,10 @@ class ArchiveWriter:
         attempts: int = 1,
         flags: tuple[str, ...] = (),
     ) -> None:
-        """Record why a unit can't be done. The first letter stays; a unit that is committed gets none."""
+        """Record why a unit can't be done; a unit that is committed gets no letter.
+
+        The first letter stays, unless another version of the decoder wrote it.
+        """
         if storage.is_file(storage.join(self.uri, unit_path(commits_folder(self.run_key), unit.unit_id))):
             return
         letter = DeadLetter(
@@ -154,9 +162,15 @@ class ArchiveWriter:
             message=message,
             attempts=attempts,
             flags=flags,
+            software=self.software,
         )
         uri = storage.join(self.uri, unit_path(dead_folder(self.run_key), unit.unit_id))
-        settle(uri, canonical_json(letter.model_dump(mode="json")))
+        content = canonical_json(letter.model_dump(mode="json"))
+        if settle(uri, content):
+            return
+        earlier = _read_if_there(uri)
+        if earlier is None or parse(DeadLetter, earlier, uri).software.decoder != self.software.decoder:
+            storage.write_bytes(uri, content)
 
     def _record_bytes(self) -> bytes:
         return canonical_json(self.record.model_dump(mode="json"))

@@ -17,8 +17,9 @@ TOUCHED = "_touched"
 LEASES = "_leases"
 CURRENT = "_current"
 STATS = "_stats"
-BOOKKEEPING = (LEASES, STATS)
-"""What jobs keep for themselves: it holds clocks and hosts, and no reader needs it."""
+ATTEMPTS = "_attempts"
+BOOKKEEPING = (LEASES, STATS, ATTEMPTS)
+"""What jobs keep for themselves: it tells of clocks, hosts and crashes, and no reader needs it."""
 SUFFIX = ".json"
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -89,8 +90,19 @@ class CommitInfo(StoredRecord):
         return self.data.rows
 
 
+class Software(StoredRecord):
+    """What judged a unit: the version of this package, and those of the decoders."""
+
+    code: str = ""
+    decoder: str = ""
+
+
 class DeadLetter(StoredRecord):
-    """Why a unit could not be done. `stage` is where it showed, `attempts` how often it was tried."""
+    """Why a unit could not be done. `stage` is where it showed.
+
+    `attempts` is how often it was tried while the driver lived. That and `software` change with what happens to
+    machines, so that `archive_digest` leaves them out.
+    """
 
     unit_id: str
     video: VideoRecord
@@ -103,6 +115,7 @@ class DeadLetter(StoredRecord):
     message: str
     attempts: int
     flags: tuple[str, ...] = ()
+    software: Software = Software()
 
 
 def run_path(run_key: str) -> str:
@@ -128,6 +141,11 @@ def dead_folder(run_key: str) -> str:
 def touched_folder(run_key: str) -> str:
     """Where it is written down that a video was touched and not changed."""
     return f"{TOUCHED}/run={run_key}"
+
+
+def attempts_folder(run_key: str) -> str:
+    """Where drivers note what was tried in vain."""
+    return f"{ATTEMPTS}/run={run_key}"
 
 
 def staging(run_key: str) -> str:

@@ -1,11 +1,16 @@
-"""What a run has done, from a listing: the names of commits and dead letters suffice, none is opened."""
+"""What a run has done, from a listing: the names of commits and dead letters suffice.
+
+Letters are opened only to tell which of them another version of the decoder wrote.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from avs_core import storage
-from avs_core.archive.layout import commits_folder, dead_folder, staging, touched_folder, unit_ids
+from avs_core.archive.layout import DeadLetter, commits_folder, dead_folder, staging, touched_folder, unit_ids
+from avs_core.archive.state import read_records
+from avs_core.errors import DEAD_CLASSES
 
 
 @dataclass(frozen=True)
@@ -13,13 +18,15 @@ class Ledger:
     """The ids of a run's units that need nothing more. A unit that is committed and dead counts as committed.
 
     Those that are `staged` wait for the others of their video, see avs_core.archive.staging. `touched` are keys of
-    videos that were written again with the content they had, see avs_core.archive.touched.
+    videos that were written again with the content they had, see avs_core.archive.touched. Units that are `outdated`
+    need another look: another decoder judged them, and their letters stay until then.
     """
 
     committed: frozenset[str] = frozenset()
     dead: frozenset[str] = frozenset()
     staged: frozenset[str] = frozenset()
     touched: frozenset[str] = frozenset()
+    outdated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -39,13 +46,26 @@ class VideoKeys:
         return key in self.done or key in self.dead
 
 
-def load_ledger(uri: str, run_key: str) -> Ledger:
-    """The ledger of a run; empty where there is no archive yet."""
+def load_ledger(uri: str, run_key: str, decoder: str | None = None) -> Ledger:
+    """The ledger of a run; empty where there is no archive yet.
+
+    With `decoder`, the versions in use, letters that another version's decoder is the reason of are outdated.
+    """
     archive = storage.normalise(uri)
     committed = unit_ids(archive, commits_folder(run_key))
     dead = unit_ids(archive, dead_folder(run_key)) - committed
     staged = unit_ids(archive, staging(run_key), recursive=True)
-    return Ledger(committed, dead, staged, unit_ids(archive, touched_folder(run_key)))
+    touched = unit_ids(archive, touched_folder(run_key))
+    outdated = frozenset() if decoder is None else _outdated(archive, run_key, dead, decoder)
+    return Ledger(committed, dead - outdated, staged, touched, outdated)
+
+
+def _outdated(archive: str, run_key: str, dead: frozenset[str], decoder: str) -> frozenset[str]:
+    letters = read_records(archive, dead_folder(run_key), DeadLetter, dead)
+    judged = {name for name, kind in DEAD_CLASSES.items() if kind.by_decoder}
+    return frozenset(
+        letter.unit_id for letter in letters if letter.error_class in judged and letter.software.decoder != decoder
+    )
 
 
 def video_keys(ledger: Ledger) -> VideoKeys:
@@ -58,7 +78,8 @@ def video_keys(ledger: Ledger) -> VideoKeys:
             (keys.dead if key in dead else keys.done).add(key)
         elif not keys.settled(key):
             keys.begun.add(key)
-    keys.begun.update(key for key, _ in map(_cut, ledger.staged) if not keys.settled(key))
+    waiting = ledger.staged | ledger.outdated
+    keys.begun.update(key for key, _ in map(_cut, waiting) if not keys.settled(key))
     return keys
 
 

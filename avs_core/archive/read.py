@@ -67,6 +67,8 @@ DEAD_SCHEMA = pa.schema(
         ("message", pa.string()),
         ("attempts", pa.int32()),
         ("flags", pa.string()),
+        ("code_version", pa.string()),
+        ("decoder", pa.string()),
     ]
 )
 
@@ -178,10 +180,20 @@ def list_snapshots(uri: str, run: str | None = None) -> pa.Table:
 
 def dead_letters(uri: str, run: str | None = None) -> pa.Table:
     """The dead letters of a run, sorted by video and unit; columns as `DEAD_SCHEMA`."""
+    return letters_table(read_letters(uri, run))
+
+
+def read_letters(uri: str, run: str | None = None) -> list[DeadLetter]:
+    """The dead letters of a run whole, sorted by video and unit."""
     archive = storage.normalise(uri)
     key = resolve_run(archive, run)
-    committed = unit_ids(archive, commits_folder(key))
-    letters = read_records(archive, folder := dead_folder(key), DeadLetter, unit_ids(archive, folder))
+    dead = unit_ids(archive, dead_folder(key)) - unit_ids(archive, commits_folder(key))
+    letters = read_records(archive, dead_folder(key), DeadLetter, dead)
+    return sorted(letters, key=lambda letter: (letter.video.uri, letter.unit_id))
+
+
+def letters_table(letters: Iterable[DeadLetter]) -> pa.Table:
+    """Dead letters in their order; columns as `DEAD_SCHEMA`."""
     rows = [
         {
             **letter.model_dump(
@@ -191,9 +203,10 @@ def dead_letters(uri: str, run: str | None = None) -> pa.Table:
             "video_uri": letter.video.uri,
             "fingerprint": letter.video.fingerprint,
             "flags": ",".join(letter.flags),
+            "code_version": letter.software.code,
+            "decoder": letter.software.decoder,
         }
-        for letter in sorted(letters, key=lambda letter: (letter.video.uri, letter.unit_id))
-        if letter.unit_id not in committed
+        for letter in letters
     ]
     return pa.Table.from_pylist(rows, schema=DEAD_SCHEMA)
 

@@ -54,9 +54,9 @@ class VideoWriter:
             self._writer.stage_unit(unit, sightings, frames, flags)
             self.publish(unit)
 
-    def give_up(self, unit: Unit, error_class: str, message: str, stage: str) -> None:
+    def give_up(self, unit: Unit, error_class: str, message: str, stage: str, attempts: int = 1) -> None:
         """A unit can't be done: the others of its video need not wait for it."""
-        self._writer.dead_letter(unit, error_class, message, stage)
+        self._writer.dead_letter(unit, error_class, message, stage, attempts)
         if unit.of > 1:
             self.publish(unit)
 

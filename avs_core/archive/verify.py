@@ -8,9 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avs_core import storage
-from avs_core.archive.layout import BOOKKEEPING, COMMITS, CommitInfo, FileRecord, commits_folder, dead_folder, unit_ids
+from avs_core.archive.layout import (
+    BOOKKEEPING,
+    COMMITS,
+    DEAD,
+    CommitInfo,
+    DeadLetter,
+    FileRecord,
+    Software,
+    commits_folder,
+    dead_folder,
+    parse,
+    unit_ids,
+)
 from avs_core.archive.read import read_commits, runs
-from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, run_key
+from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, canonical_json, run_key
 from avs_core.archive.snapshots import SNAPSHOTS
 from avs_core.archive.verify_merged import check_snapshots, mask_problems
 from avs_core.errors import NotFound
@@ -92,14 +104,18 @@ def verify(uri: str) -> VerifyReport:
 def archive_digest(uri: str) -> str:
     """SHA-256 over the path and content of every file: equal for archives that are the same byte for byte.
 
-    What jobs keep for themselves is left out (`BOOKKEEPING`): leases, and what was measured.
+    What jobs keep for themselves is left out (`BOOKKEEPING`): leases, what was measured, what was tried in vain. So is
+    what dead letters tell of machines: the number of attempts, and which versions judged.
     """
     archive = storage.normalise(uri)
     digest = hashlib.sha256()
     paths = (storage.relative(found.uri, archive) for found in storage.list_files(archive))
     for path in sorted(path for path in paths if path.partition("/")[0] not in BOOKKEEPING):
-        content = hashlib.sha256(storage.read_bytes(storage.join(archive, path))).hexdigest()
-        digest.update(f"{path}\0{content}\n".encode())
+        content = storage.read_bytes(storage.join(archive, path))
+        if path.startswith(f"{DEAD}/"):
+            letter = parse(DeadLetter, content, path).model_copy(update={"attempts": 0, "software": Software()})
+            content = canonical_json(letter.model_dump(mode="json"))
+        digest.update(f"{path}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

@@ -49,9 +49,9 @@ class SegmentUnit:
         try:
             instances, frames = self.tables(unit, clip)
         except MediaError as fault:
-            return dead_row(unit, "segment", fault)
+            return dead_row(row, "segment", fault)
         except torch.OutOfMemoryError as fault:
-            return failed_row(unit, "segment", fault)
+            return failed_row(row, "segment", fault)
         return row | {
             "clip": b"",
             "rows": wire.table_to_bytes(instances),

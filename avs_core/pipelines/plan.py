@@ -21,6 +21,7 @@ from avs_core.archive.state import READERS, read_records
 from avs_core.archive.touched import content_hash, earlier_versions
 from avs_core.clip import VideoRef
 from avs_core.errors import StorageError
+from avs_core.media.versions import decoder_versions
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -113,7 +114,7 @@ def make_plan(videos: Sequence[VideoRef], uri: str, run_key: str, ledger: Ledger
     `with_deleted`). `ledger` is the run's, if it was loaded already.
     """
     archive = storage.normalise(uri)
-    here = video_keys(ledger or load_ledger(archive, run_key))
+    here = video_keys(ledger or load_ledger(archive, run_key, decoder_versions()))
     ids_here = video_ids([*here.done, *here.dead, *here.begun])
     done_elsewhere: set[str] = set()
     ids_elsewhere: set[str] = set()

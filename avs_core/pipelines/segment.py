@@ -6,15 +6,17 @@ terminal and the tracker. The driver holds no pixels and no masks: rows of a few
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 
 from pydantic import JsonValue
-from ray.data import ActorPoolStrategy, Dataset
 
 from avs_core import storage
+from avs_core.archive.attempts import Attempts
 from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.dead import remove_letters
 from avs_core.archive.ledger import Ledger, load_ledger, video_keys
 from avs_core.archive.schema import RunRecord
 from avs_core.archive.staging import VideoWriter
@@ -22,13 +24,13 @@ from avs_core.archive.stats import JobStats, record_stats
 from avs_core.archive.touched import TouchRecord, earlier_versions, record_touch
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import TooManyDeadLetters
+from avs_core.media.versions import decoder_versions
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.brake import Brake, stop_sign
-from avs_core.pipelines.chain import chain, one_row_blocks, outcomes
 from avs_core.pipelines.cluster import Pools, connected, size_pools
+from avs_core.pipelines.flows import ProbeFlows, UnitFlows
 from avs_core.pipelines.metrics import JobMetrics
-from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.plan import Plan, State, make_plan
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment_config import SegmentConfig
@@ -38,15 +40,13 @@ from avs_core.pipelines.stages import (
     STOPPED,
     TOUCHED,
     WHOLE,
-    CommitUnit,
-    DecodeUnit,
-    ProbeVideo,
     Row,
     Stop,
     new_row,
     row_to_probe,
     with_retries,
 )
+from avs_core.pipelines.suspects import Aside, note
 from avs_core.pipelines.units import missing_units
 from avs_core.tracking import Tracker
 
@@ -198,18 +198,21 @@ def segment(
     writer = ArchiveWriter(config.archive, record)
     with_retries(writer.open_run)
     with_retries(writer.check_exclusive)
-    ledger = load_ledger(config.archive, writer.run_key)
+    ledger = load_ledger(config.archive, writer.run_key, decoder_versions())
     plan = make_plan(videos, config.archive, writer.run_key, ledger)
     VideoWriter(writer).sweep(ledger)
     tracker.log_metrics({"input.videos": len(videos), "input.settled": plan.settled}, step=0)
     totals = Totals()
     if plan.pending:
         with connected(config.address), stop_sign(brake) as stop:
-            job = _Job(config, writer, ledger, stop, totals, tracker, progress)
+            attempts = Attempts(config.archive, writer.run_key)
+            job = _Job(config, writer, ledger, attempts, stop, totals, tracker, progress)
             pools = job.run(plan, brake)
         if totals.video_seconds:
             stats = _stats(started, time.monotonic() - clock, totals, pools)
             with_retries(lambda: record_stats(config.archive, writer.run_key, stats))
+    if ledger.outdated:
+        _forget_replaced(config.archive, writer.run_key, ledger.outdated)
     result = _result(config, writer.run_key, plan, totals, time.monotonic() - clock, brake)
     tracker.log_metrics({**totals.metrics(), "seconds": result.seconds, "dead_videos": result.dead}, step=totals.rows)
     return result
@@ -222,6 +225,7 @@ class _Job:
     config: SegmentConfig
     writer: ArchiveWriter
     ledger: Ledger
+    attempts: Attempts
     stop: Stop
     totals: Totals
     tracker: Tracker
@@ -232,7 +236,7 @@ class _Job:
         pending, archive = plan.pending, self.writer.uri
         changed = plan.of(State.CHANGED)
         earlier = earlier_versions(archive, self.writer.run_key, self.ledger, changed) if changed else {}
-        pools = self._pools(1)
+        pools, aside = self._pools(1), Aside(self.attempts)
         with self.progress.over(videos=len(pending), seconds=0):
             for first in range(0, len(pending), ROUND_VIDEOS):
                 batch = pending[first : first + ROUND_VIDEOS]
@@ -243,7 +247,11 @@ class _Job:
                 self.progress.expect(self.totals.probed_seconds * len(pending) / self.totals.probed)
                 if rows:
                     pools = self._pools(len(rows))
-                    self._finish(rows, pools)
+                    self._finish(aside.beside(rows, self._flows(pools).beside), len(rows), pools)
+            if brake.reason:
+                self.totals.left.update(wire.unit_from_text(row["unit"]).video.uri for row in aside.waiting)
+            elif aside.waiting:
+                self._finish(aside.alone(self._flows(pools).alone), len(aside.waiting), pools)
         return pools
 
     def _pools(self, rows: int) -> Pools:
@@ -252,24 +260,15 @@ class _Job:
 
     def _probe(self, videos: Sequence[VideoRef], earlier: Mapping[str, TouchRecord]) -> list[Row]:
         """A row for every unit that is missing, and one for every video that can't be probed."""
-        config = self.config
+        config, aside = self.config, Aside(self.attempts)
         pools = size_pools(len(videos), "cpu", config.decoders, None, config.grow)
         hashes = {uri: touch.video.content for uri, touch in earlier.items()}
-        probe = chain(
-            one_row_blocks([row_to_probe(video, hashes.get(video.uri, "")) for video in videos]),
-            ProbeVideo,
-            {
-                "config": config.decode_config(frame_size(self.writer.record)),
-                "limits": config.decode_limits(),
-                "unit_s": config.unit_length_s,
-                "stop": self.stop,
-            },
-            ActorPoolStrategy(size=pools.decoders),
-            num_cpus=pools.cpus("decode"),
-        )
+        flows = ProbeFlows(config, frame_size(self.writer.record), self.stop, pools)
+        unprobed = [row_to_probe(video, hashes.get(video.uri, "")) for video in videos]
+        probed = chain(aside.beside(unprobed, flows.beside), aside.alone(flows.alone))
         rows: list[Row] = []
-        for row in outcomes(probe):
-            units = list(map(wire.unit_from_text, row.pop("units").splitlines()))
+        for row in probed:
+            units = list(map(wire.unit_from_text, row["units"].splitlines()))
             self.totals.probed += 1
             if row["status"] == OK:
                 self.totals.probed_seconds += units[-1].stop_s
@@ -291,39 +290,30 @@ class _Job:
         done = len(totals.videos) + totals.touched
         self.progress.update(videos=done, seconds=totals.video_seconds, dead=len(totals.dead))
 
-    def _finish(self, rows: list[Row], pools: Pools) -> None:
-        """Bring every row to its end, and tell of each as it comes."""
+    def _finish(self, rows: Iterator[Row], count: int, pools: Pools) -> None:
+        """Bring rows to their end, and tell of each as it comes."""
         totals = self.totals
-        with JobMetrics(len(rows), pools.segmenters if pools.gpus_per_segmenter else 0) as metrics:
-            for row in outcomes(_pipeline(rows, pools, self.config, self.writer.record, self.stop)):
+        with JobMetrics(count, pools.segmenters if pools.gpus_per_segmenter else 0) as metrics:
+            for row in rows:
                 unit = totals.add(row)
                 metrics.add(row, unit)
+                if row["status"] == DEAD:
+                    note(row, self.attempts)
                 self._tell()
                 self.tracker.log_metrics({**totals.metrics(), **self.progress.snapshot().metrics()}, step=totals.rows)
                 LOG.debug("%s %s", row["status"], unit.unit_id)
 
+    def _flows(self, pools: Pools) -> UnitFlows:
+        record = self.writer.record
+        return UnitFlows(self.config, record, frame_size(record), self.stop, pools)
 
-def _pipeline(rows: list[Row], pools: Pools, config: SegmentConfig, record: RunRecord, stop: Stop) -> Dataset:
-    decode = {"config": config.decode_config(frame_size(record)), "limits": config.decode_limits(), "stop": stop}
-    model = {
-        "model": config.model,
-        "device": "cuda" if pools.gpus_per_segmenter else "cpu",
-        "threshold": config.threshold,
-        "mask_size": config.mask_size,
-        "stop": stop,
-    }
-    commit = {"archive": config.archive, "record": record}
-    dataset = one_row_blocks(rows)
-    dataset = chain(dataset, DecodeUnit, decode, ActorPoolStrategy(size=pools.decoders), num_cpus=pools.cpus("decode"))
-    dataset = chain(
-        dataset,
-        SegmentUnit,
-        model,
-        ActorPoolStrategy(size=pools.segmenters),
-        num_cpus=pools.cpus("segment"),
-        num_gpus=pools.gpus_per_segmenter,
-    )
-    return chain(dataset, CommitUnit, commit, ActorPoolStrategy(size=1), num_cpus=pools.cpus("commit"))
+
+def _forget_replaced(archive: str, run_key: str, outdated: frozenset[str]) -> None:
+    """Remove letters of an earlier decoder whose videos are settled without them, in another cut."""
+    now = load_ledger(archive, run_key)
+    keys = video_keys(replace(now, dead=now.dead - outdated))
+    replaced = [unit_id for unit_id in sorted(now.dead & outdated) if keys.settled(unit_id.partition("-")[0])]
+    remove_letters(archive, run_key, replaced)
 
 
 def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools) -> JobStats:

@@ -3,7 +3,8 @@
 A stage loads what it needs when it is built and maps a row when it is called. It is deterministic and may be
 repeated: what it writes goes under names that depend on the row alone. A row that is dead (the file is at fault)
 or failed (the store is, for now) passes through the later stages untouched; `commit` records the dead. So does a row
-that is whole: all units of its video are there, and whoever brought the last one died before they were published.
+that is whole: all units of its video are there, and whoever brought the last one died before they were published. A
+row becomes a suspect only under a witness (`watch`), and passes through to the driver, which lets it run alone.
 
     probe    {video, earlier}          → {units}, or that it is as it was, or a fault
     decode   {unit}                    → + clip
@@ -19,6 +20,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.layout import Software
 from avs_core.archive.schema import RunRecord
 from avs_core.archive.staging import VideoWriter
 from avs_core.archive.touched import content_hash
@@ -34,7 +36,8 @@ T = TypeVar("T")
 Stop = Callable[[], bool]
 """Whether the job is to stop: a stage then lets rows through that it has not begun."""
 
-OK, DEAD, FAILED, WHOLE, TOUCHED, STOPPED = "ok", "dead", "failed", "whole", "touched", "stopped"
+OK, DEAD, FAILED, WHOLE = "ok", "dead", "failed", "whole"
+TOUCHED, STOPPED, SUSPECT = "touched", "stopped", "suspect"
 STORE_ATTEMPTS = 3
 STORE_BACKOFF_S = 1.0
 
@@ -49,7 +52,11 @@ def new_row(unit: Unit) -> Row:
     return {
         "unit_id": unit.unit_id,
         "unit": wire.unit_to_text(unit),
+        "earlier": "",
+        "units": "",
         "status": OK,
+        "alone": False,
+        "attempts": 0,
         "stage": "",
         "error_class": "",
         "message": "",
@@ -73,24 +80,21 @@ def row_to_probe(video: VideoRef, earlier: str = "") -> Row:
     return {**new_row(unprobed(video)), "earlier": earlier}
 
 
-def dead_row(unit: Unit, stage: str, fault: MediaError) -> Row:
-    """A row whose file is at fault."""
-    return new_row(unit) | {
-        "status": DEAD,
-        "stage": stage,
-        "error_class": fault.dead_class,
-        "message": str(fault),
-    }
+def dead_row(row: Row, stage: str, fault: MediaError) -> Row:
+    """The row when its file is at fault."""
+    return _ended(row, DEAD, stage, fault.dead_class, fault)
 
 
-def failed_row(unit: Unit, stage: str, fault: Exception) -> Row:
-    """A row that the store or the machine kept us from finishing: neither done nor dead, the next run takes it up."""
-    return new_row(unit) | {
-        "status": FAILED,
-        "stage": stage,
-        "error_class": type(fault).__name__,
-        "message": str(fault),
-    }
+def failed_row(row: Row, stage: str, fault: Exception) -> Row:
+    """The row that the store or the machine kept us from finishing: neither done nor dead, the next run takes it up."""
+    return _ended(row, FAILED, stage, type(fault).__name__, fault)
+
+
+def _ended(row: Row, status: str, stage: str, error_class: str, fault: Exception) -> Row:
+    """What tells which try this was stays; what the stages before it found goes."""
+    ended = {"status": status, "stage": stage, "error_class": error_class, "message": str(fault)}
+    kept = {name: row[name] for name in ("earlier", "alone", "attempts")}
+    return new_row(wire.unit_from_text(row["unit"])) | kept | ended
 
 
 def waited(row: Row) -> float:
@@ -123,18 +127,18 @@ class ProbeVideo:
         """
         unit = wire.unit_from_text(row["unit"])
         if self._stop():
-            return {"units": "", **new_row(unit), "status": STOPPED}
+            return row | {"status": STOPPED}
         try:
             info = with_retries(lambda: self._decoder.probe(unit.video.uri))
             video = replace(unit.video, content=with_retries(lambda: content_hash(unit.video)))
         except MediaError as fault:
-            return {"units": "", **dead_row(unit, "probe", fault)}
+            return dead_row(row, "probe", fault)
         except (StorageError, DecoderUnavailable) as fault:
-            return {"units": "", **failed_row(unit, "probe", fault)}
+            return failed_row(row, "probe", fault)
         if row["earlier"] and video.content == row["earlier"]:
-            return {"units": "", **new_row(unit), "status": TOUCHED}
+            return row | {"status": TOUCHED}
         units = cut(video, info.seconds, self._unit_s)
-        return {"units": "\n".join(map(wire.unit_to_text, units)), **new_row(unit)}
+        return row | {"units": "\n".join(map(wire.unit_to_text, units))}
 
     def close(self) -> None:
         """End the decoding process; the end of this one ends it too."""
@@ -159,9 +163,9 @@ class DecodeUnit:
         try:
             clip = with_retries(lambda: self._decoder.decode(unit))
         except MediaError as fault:
-            return dead_row(unit, "decode", fault)
+            return dead_row(row, "decode", fault)
         except (StorageError, DecoderUnavailable) as fault:
-            return failed_row(unit, "decode", fault)
+            return failed_row(row, "decode", fault)
         seconds = time.perf_counter() - started
         return row | {"clip": wire.clip_to_bytes(clip), "decode_s": seconds, "ready_at": time.time()}
 
@@ -173,8 +177,8 @@ class DecodeUnit:
 class CommitUnit:
     """What a unit saw → its place in the archive, or its dead letter; out comes an outcome of a few numbers."""
 
-    def __init__(self, archive: str, record: RunRecord) -> None:
-        self._writer = VideoWriter(ArchiveWriter(archive, record))
+    def __init__(self, archive: str, record: RunRecord, software: Software | None = None) -> None:
+        self._writer = VideoWriter(ArchiveWriter(archive, record, software))
 
     def __call__(self, row: Row) -> Row:
         """Record the unit, unless the job was stopped before it.
@@ -191,7 +195,7 @@ class CommitUnit:
             elif row["status"] == WHOLE:
                 with_retries(lambda: self._writer.publish(unit))
         except (OutcomeUnknown, NotApplied) as fault:
-            return failed_row(unit, "commit", fault)
+            return failed_row(row, "commit", fault)
         seconds = time.perf_counter() - started
         return row | {"rows": b"", "frames": b"", "commit_s": seconds, "commit_wait_s": wait_s}
 
@@ -201,4 +205,4 @@ class CommitUnit:
         self._writer.finish(unit, rows, frames, flags)
 
     def _bury(self, unit: Unit, row: Row) -> None:
-        self._writer.give_up(unit, row["error_class"], row["message"], row["stage"])
+        self._writer.give_up(unit, row["error_class"], row["message"], row["stage"], row["attempts"] + 1)

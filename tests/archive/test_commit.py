@@ -127,6 +127,8 @@ def test_a_dead_letter_says_why(archive: str) -> None:
         "message": "ends at 3.2 s of 10 s",
         "attempts": 2,
         "flags": "damaged",
+        "code_version": "",
+        "decoder": "",
     }
 
 

@@ -63,6 +63,35 @@ def test_dead_letters_are_listed_for_machines(capsys: pytest.CaptureFixture[str]
     assert (letter["video_uri"], letter["error_class"]) == ("/v/broken.mp4", "truncated")
 
 
+def test_dead_letters_are_listed_shown_exported_and_retried(capsys: pytest.CaptureFixture[str]) -> None:
+    writer = ArchiveWriter("archive", RunRecord(model="m", weights_sha256="0" * 64))
+    writer.open_run()
+    for name, error_class in (("a", "truncated"), ("b", "timeout"), ("c", "timeout")):
+        writer.dead_letter(Unit(VideoRef(f"/v/{name}.mp4", 1, "f"), 0, 1), error_class, "it ends early", "decode")
+
+    def said(*arguments: str, code: int = DONE) -> str:
+        assert main(["dead", *arguments]) == code
+        return capsys.readouterr().out
+
+    assert [
+        json.loads(line)["video_uri"] for line in said("list", "archive", "--class", "timeout", "--json").splitlines()
+    ] == [
+        "/v/b.mp4",
+        "/v/c.mp4",
+    ]
+    assert "3 dead letters" in said("archive")
+    shown = said("show", "archive", "/v/a.mp4")
+    assert '"error_class": "truncated"' in shown
+    assert "the file now: gone" in shown
+    said("export", "archive", "dead.txt", "--video", "/v/a.mp4")
+    assert Path("dead.txt").read_text() == "/v/a.mp4\n"
+    said("retry", "archive", code=USAGE)
+    said("retry", "archive", "--all", "--class", "timeout", code=USAGE)
+    assert said("retry", "archive", "--class", "timeout") == "2\n"
+    assert said("retry", "archive", "--all") == "1\n"
+    assert said("archive", "--json") == ""
+
+
 def test_the_card_of_the_built_in_model_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "info"]) == DONE
     assert "can't do" in capsys.readouterr().out

@@ -1,0 +1,103 @@
+"""What a person does with dead letters: look at one, have some tried again, take the list elsewhere."""
+
+import csv
+import io
+from collections.abc import Collection, Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from avs_core import storage
+from avs_core.archive.layout import DeadLetter, dead_folder, unit_path
+from avs_core.archive.read import DEAD_SCHEMA, letters_table, read_letters, resolve_run
+from avs_core.archive.schema import canonical_json
+from avs_core.errors import DEAD_CLASSES, AccessDenied, InputError, NotFound
+
+EXPORTS = (".csv", ".parquet", ".json", ".txt")
+
+
+def choose_letters(
+    uri: str, run: str | None = None, classes: Collection[str] = (), video: str | None = None
+) -> list[DeadLetter]:
+    """The dead letters of these classes (all if none is named), of one video (its URI or a unit id) or of all.
+
+    Raises `InputError` for a class that no letter can have, and for a video that has no letter.
+    """
+    unknown = sorted(set(classes) - set(DEAD_CLASSES))
+    if unknown:
+        raise InputError(
+            f"a dead letter's class is one of {', '.join(sorted(DEAD_CLASSES))}; {', '.join(unknown)} is none of them"
+        )
+    letters = read_letters(uri, run)
+    if video is not None:
+        names = {video, storage.normalise(video)}
+        letters = [letter for letter in letters if names & {letter.video.uri, letter.unit_id}]
+        if not letters:
+            raise InputError(f"a video must have a dead letter to be shown or retried; {video} has none in {uri}")
+    return [letter for letter in letters if not classes or letter.error_class in classes]
+
+
+def file_now(letter: DeadLetter) -> str:
+    """What became of the letter's file since: "unchanged", "changed", "gone" or "denied"."""
+    try:
+        found = storage.info(letter.video.uri)
+    except NotFound:
+        return "gone"
+    except AccessDenied:
+        return "denied"
+    return "unchanged" if found.fingerprint == letter.video.fingerprint else "changed"
+
+
+def retry_letters(uri: str, letters: Iterable[DeadLetter], run: str | None = None) -> int:
+    """Remove the letters, so that the next run takes their units up; returns how many.
+
+    What is on record about attempts stays: a suspect runs alone. Until the next run a video of which other units are
+    committed counts as unfinished: readers show an older version of it, where they have a complete one.
+    """
+    archive = storage.normalise(uri)
+    ids = [letter.unit_id for letter in letters]
+    remove_letters(archive, resolve_run(archive, run), ids)
+    return len(ids)
+
+
+def remove_letters(archive: str, run_key: str, unit_ids: Iterable[str]) -> None:
+    """Remove the letters of these units; one that is gone already is no error."""
+    for unit_id in unit_ids:
+        storage.delete(storage.join(archive, unit_path(dead_folder(run_key), unit_id)))
+
+
+def export_letters(letters: Sequence[DeadLetter], path: str) -> None:
+    """Write letters to a file on disk or S3: a table (`DEAD_SCHEMA`), or in a `.txt` the URI of each video once.
+
+    A `.txt`, `.csv` or `.parquet` is a manifest that `avs segment` takes. Raises `InputError` for another suffix.
+    """
+    uri = storage.normalise(path)
+    suffix = f".{uri.rpartition('.')[2].lower()}"
+    if suffix not in EXPORTS:
+        raise InputError(f"dead letters are exported to {', '.join(EXPORTS)}, not to {path}")
+    storage.write_bytes(uri, _content(letters, suffix))
+
+
+def _content(letters: Sequence[DeadLetter], suffix: str) -> bytes:
+    table = letters_table(letters)
+    if suffix == ".txt":
+        return _lines(sorted({letter.video.uri for letter in letters}))
+    if suffix == ".json":
+        return canonical_json(table.to_pylist())
+    if suffix == ".csv":
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, DEAD_SCHEMA.names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table.to_pylist())
+        return text.getvalue().encode()
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _lines(uris: Iterable[str]) -> bytes:
+    uris = list(uris)
+    for uri in uris:
+        if uri.splitlines() != [uri.strip()]:
+            raise InputError(f"a .txt holds one URI a line, and {uri!r} is more or less than a line: export a .csv")
+    return "".join(f"{uri}\n" for uri in uris).encode()

@@ -1,0 +1,60 @@
+"""Who runs beside others, who alone and who is blamed. See docs/decisions/0012-suspects.md."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+from avs_core.archive.attempts import Attempts
+from avs_core.errors import NotApplied, OutcomeUnknown
+from avs_core.pipelines import wire
+from avs_core.pipelines.stages import OK, SUSPECT, Row, new_row, with_retries
+
+LOG = logging.getLogger(__name__)
+
+Flow = Callable[[Sequence[Row]], Iterator[Row]]
+
+
+class Aside:
+    """The units that an earlier or this driver suspects: kept until the others are done."""
+
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self.waiting: list[Row] = []
+
+    def beside(self, rows: Sequence[Row], flow: Flow) -> Iterator[Row]:
+        """The outcomes of rows that run beside each other, as they come. Suspects are not among them.
+
+        A unit that an earlier driver suspected is not let near the others again.
+        """
+        rows = [row | {"attempts": self._attempts.count(row["unit_id"])} for row in rows]
+        known = [row for row in rows if row["status"] == OK and self._attempts.suspect(row["unit_id"])]
+        self.waiting.extend(known)
+        ids = {row["unit_id"] for row in known}
+        together = [row for row in rows if row["unit_id"] not in ids]
+        for row in flow(together) if together else ():
+            if row["status"] == SUSPECT:
+                note(row, self._attempts)
+                self.waiting.append(row)
+            else:
+                yield row
+
+    def alone(self, flow: Flow) -> Iterator[Row]:
+        """The outcomes of the suspects, one after the other; none of them waits any more."""
+        rows = [self._afresh(row) for row in sorted(self.waiting, key=lambda row: str(row["unit"]))]
+        self.waiting = []
+        if rows:
+            LOG.info("%d are tried alone: their workers or decoders died or stood still beside others", len(rows))
+            yield from flow(rows)
+
+    def _afresh(self, row: Row) -> Row:
+        unit = wire.unit_from_text(row["unit"])
+        tried = {"alone": True, "attempts": self._attempts.count(unit.unit_id)}
+        return new_row(unit) | {"earlier": row["earlier"]} | tried
+
+
+def note(row: Row, attempts: Attempts) -> None:
+    """Put a try that failed on record; a store that is away for a moment costs the note, not the job."""
+    unit = wire.unit_from_text(row["unit"])
+    try:
+        with_retries(lambda: attempts.note(unit, row["error_class"], row["stage"]))
+    except (NotApplied, OutcomeUnknown) as fault:
+        LOG.warning("an attempt could not be noted: %s: %s", unit.video.uri, fault)
