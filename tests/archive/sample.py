@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from avs_core import masks
 from avs_core.archive.commit import ArchiveWriter
-from avs_core.archive.layout import CommitInfo
+from avs_core.archive.layout import CommitInfo, Software
 from avs_core.archive.schema import FrameRow, RunRecord, frame_table, instance_table, sighting_table
 from avs_core.clip import Instance, Unit, VideoRef
 
@@ -85,8 +85,8 @@ def units(of: VideoRef, count: int = 1, seconds: int = 5) -> list[Unit]:
     return [Unit(of, index * seconds, (index + 1) * seconds, index, count) for index in range(count)]
 
 
-def opened(uri: str, record: RunRecord = RECORD) -> ArchiveWriter:
-    """A writer whose run is there."""
-    writer = ArchiveWriter(uri, record)
+def opened(uri: str, record: RunRecord = RECORD, software: Software | None = None) -> ArchiveWriter:
+    """A writer of an archive whose run is open."""
+    writer = ArchiveWriter(uri, record, software)
     writer.open_run()
     return writer

@@ -28,9 +28,7 @@ def unit(path: Path) -> Unit:
 
 
 def signed(archive: str, software: Software) -> ArchiveWriter:
-    writer = ArchiveWriter(archive, sample.RECORD, software)
-    writer.open_run()
-    return writer
+    return sample.opened(archive, software=software)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from avs_core.archive.touched import content_hash, earlier_versions, record_touc
 from avs_core.clip import VideoRef
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.plan import PLAN_SCHEMA, Plan, State, compare_content, make_plan, with_deleted
+from avs_core.pipelines.provenance import software
 from tests.archive import sample
 
 OTHER = sample.RECORD.model_copy(update={"thresholds": {"mask": 0.75}})
@@ -38,9 +39,9 @@ def states(plan: Plan) -> dict[str, State]:
 
 def test_every_state_is_told_from_names(place: str) -> None:
     archive = storage.join(place, "archive")
-    names = ("new", "changed", "stale", "begun", "done", "dead", "half")
+    names = ("new", "changed", "stale", "begun", "done", "dead", "half", "misjudged")
     videos = {name: put(place, f"{name}.mp4", name.encode()) for name in names}
-    now, before = sample.opened(archive), sample.opened(archive, OTHER)
+    now, before = sample.opened(archive, software=software()), sample.opened(archive, OTHER)
     sample.commit(now, sample.units(replace(videos["changed"], fingerprint="older"))[0])
     sample.commit(before, sample.units(videos["stale"])[0])
     sample.commit(now, sample.units(videos["begun"], 2)[1])
@@ -50,6 +51,8 @@ def test_every_state_is_told_from_names(place: str) -> None:
     one, two = sample.units(videos["half"], 2)
     sample.commit(now, one)
     now.dead_letter(two, "corrupt", "", "decode")
+    by_another_decoder = sample.opened(archive)
+    by_another_decoder.dead_letter(sample.units(videos["misjudged"])[0], "unreadable", "", "probe")
 
     plan = make_plan(find_videos([storage.join(place, "videos")]), archive, now.run_key)
     assert states(plan) == {
@@ -60,9 +63,10 @@ def test_every_state_is_told_from_names(place: str) -> None:
         "done.mp4": State.DONE,
         "dead.mp4": State.DEAD,
         "half.mp4": State.DEAD,
+        "misjudged.mp4": State.IN_PROGRESS,
     }
     assert sorted(video.uri for video in plan.pending) == sorted(
-        videos[name].uri for name in ("new", "changed", "stale", "begun")
+        videos[name].uri for name in ("new", "changed", "stale", "begun", "misjudged")
     )
     assert (plan.settled, plan.counts[State.DEAD], plan.counts[State.DELETED]) == (3, 2, 0)
 
