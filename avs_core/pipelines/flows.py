@@ -72,7 +72,7 @@ class UnitFlows:
             yield from outcomes(dataset)
 
     def alone(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """All stages in one worker, a row at a time; it asks for what a segmenter does, since nothing runs beside it."""
+        """All stages in one worker, a row at a time; it asks for what a segmenter does: nothing runs beside it."""
         plans = (self._decode, self._segment, self._commit)
         cpus, gpus = self._pools.cpus("segment"), self._pools.gpus_per_segmenter
         with witness() as seen:
