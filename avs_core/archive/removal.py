@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from avs_core import storage
 from avs_core.archive.current import current
-from avs_core.archive.layout import COMMITS, DEAD, RUNS, STAGED, STATS, TOUCHED, run_path, unit_ids
+from avs_core.archive.layout import ATTEMPTS, COMMITS, DEAD, RUNS, STAGED, STATS, TOUCHED, run_path, unit_ids
 from avs_core.archive.snapshots import SNAPSHOTS
 from avs_core.errors import InputError
 
-FOLDERS = (SNAPSHOTS, COMMITS, TOUCHED, DEAD, STAGED, STATS, "tracks", "frames", "data")
+FOLDERS = (SNAPSHOTS, COMMITS, TOUCHED, DEAD, ATTEMPTS, STAGED, STATS, "tracks", "frames", "data")
 """In this order: what lists files goes before the files."""
 
 
