@@ -16,6 +16,7 @@
     │   ├── WorkerCrashed       the worker itself died of this file, also when it ran alone
     │   ├── NonFiniteOutput     the model's output for this file holds NaN or infinity
     │   └── MediaDenied         the store refuses to show this file, or it has vanished
+    ├── ClusterUnavailable      Ray does not start on this machine
     ├── DecoderUnavailable      the decoding process can't start on this machine: no file is to blame
     ├── WorkerUnavailable       the workers of a stage die before they take up anything: no file is to blame
     ├── StorageError            an object store or disk failed
@@ -153,6 +154,10 @@ class DecoderUnavailable(AvsError):
 
 class WorkerUnavailable(AvsError):
     """The workers of a stage die again and again before they take up anything: no file is to blame."""
+
+
+class ClusterUnavailable(AvsError):
+    """Ray does not start on this machine."""
 
 
 class StorageError(AvsError):

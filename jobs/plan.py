@@ -22,6 +22,7 @@ def plan(
     out: Path | None = None,
     compare: bool = True,
     deleted: bool = False,
+    tracking_uri: str | None = None,
     price_cpu_hour: float | None = None,
     price_gpu_hour: float | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -41,6 +42,8 @@ def plan(
         Read files that were written again, to tell those that changed from those that were touched.
     deleted
         Look also for videos of the archive that are gone; asks the store for each that the inputs do not name.
+    tracking_uri
+        MLflow server or store of a models:/ model [default: MLFLOW_TRACKING_URI, else SQLite in runs/].
     price_cpu_hour
         What an hour of one CPU costs, in any currency.
     price_gpu_hour
@@ -57,7 +60,7 @@ def plan(
     from avs_core.pipelines.segment import run_record
     from avs_core.tracking import resolve_model
 
-    key = run_key(run_record(config, load_bundle(resolve_model(config.model))))
+    key = run_key(run_record(config, load_bundle(resolve_model(config.model, tracking_uri))))
     made = make_plan(find_videos(inputs), config.archive, key)
     made = compare_content(made, config.archive, key) if compare else made
     made = with_deleted(made, config.archive) if deleted else made

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.data import DataContext
 
-from avs_core.errors import ConfigError
+from avs_core.errors import ClusterUnavailable, ConfigError
 
 STAGE_CPUS = {"decode": 0.5, "segment": 0.75, "commit": 0.25}
 """CPUs that an actor of each stage asks Ray for, on a cluster that has enough."""
@@ -61,6 +61,11 @@ def _connect(address: str) -> None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, ValueError) as error:
         raise ConfigError(f"a Ray address must name a running cluster; {address} does not answer: {error}") from error
+    except Exception as error:  # Ray has no class for a node that does not come up
+        raise ClusterUnavailable(
+            f"Ray must start within its time; {address} did not: {error} Look at the machine's load and memory, "
+            f"then run the same command again"
+        ) from error
 
 
 @contextmanager

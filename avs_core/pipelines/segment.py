@@ -202,8 +202,8 @@ def segment(
     plan = make_plan(videos, config.archive, writer.run_key, ledger)
     VideoWriter(writer).sweep(ledger)
     tracker.log_metrics({"input.videos": len(videos), "input.settled": plan.settled}, step=0)
-    totals = Totals()
-    if plan.pending:
+    totals = Totals(left={video.uri for video in plan.pending} if brake.reason else set())
+    if plan.pending and not brake.reason:
         with connected(config.address), stop_sign(brake) as stop:
             attempts = Attempts(config.archive, writer.run_key)
             job = _Job(config, writer, ledger, attempts, stop, totals, tracker, progress)

