@@ -4,8 +4,9 @@ The driver presses the brake (SIGTERM, a deadline, a spent budget, a lost lease)
 unit, through an actor that ends with the job. What is committed stays, so the next run goes on from there.
 """
 
-import _thread
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -114,5 +115,5 @@ def _watch(brake: Brake, board: Any, ended: threading.Event) -> None:
             told = True
         if brake.out_of_patience:
             LOG.warning("what is in work took longer than the grace after the stop: interrupted")
-            _thread.interrupt_main()
+            os.kill(os.getpid(), signal.SIGINT)
             return

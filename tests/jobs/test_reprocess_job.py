@@ -99,6 +99,18 @@ def test_sigterm_lets_it_finish_what_is_in_work(videos: Path, tmp_path: Path, de
     assert archive_digest(str(archive)) == archive_digest(str(undisturbed))
 
 
+def test_patience_ends(videos: Path, tmp_path: Path, demo_clips: list[Path]) -> None:
+    for index in range(12):
+        (videos / f"more{index:02}.mp4").write_bytes(demo_clips[index % len(demo_clips)].read_bytes())
+    archive = tmp_path / "archive"
+    job = start(str(videos), "--archive", str(archive), "--grace-s", "0")
+    wait_for_commits(archive, 1)
+    job.send_signal(signal.SIGTERM)
+    assert "goes on from there" in str(end(job, code=130)["error"])
+    assert holder(str(archive), "reprocess") is None
+    assert not verify(str(archive)).problems
+
+
 def test_two_schedulers_do_not_double_the_work(videos: Path, tmp_path: Path) -> None:
     archive = str(tmp_path / "archive")
     first = start(str(videos), "--archive", archive)
