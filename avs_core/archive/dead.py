@@ -3,12 +3,14 @@
 import csv
 import io
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from avs_core import storage
 from avs_core.archive.layout import DeadLetter, dead_folder, unit_path
+from avs_core.archive.ledger import load_ledger, video_keys
 from avs_core.archive.read import DEAD_SCHEMA, letters_table, read_letters, resolve_run
 from avs_core.archive.schema import canonical_json
 from avs_core.errors import DEAD_CLASSES, AccessDenied, InputError, NotFound
@@ -56,12 +58,21 @@ def retry_letters(uri: str, letters: Iterable[DeadLetter], run: str | None = Non
     """
     archive = storage.normalise(uri)
     ids = [letter.unit_id for letter in letters]
-    remove_letters(archive, resolve_run(archive, run), ids)
+    _remove(archive, resolve_run(archive, run), ids)
     return len(ids)
 
 
-def remove_letters(archive: str, run_key: str, unit_ids: Iterable[str]) -> None:
-    """Remove the letters of these units; one that is gone already is no error."""
+def forget_replaced(uri: str, run_key: str, outdated: frozenset[str]) -> None:
+    """Remove letters of another decoder (`Ledger.outdated`) whose videos are settled without them, in another cut."""
+    archive = storage.normalise(uri)
+    now = load_ledger(archive, run_key)
+    keys = video_keys(replace(now, dead=now.dead - outdated))
+    replaced = (unit_id for unit_id in sorted(now.dead & outdated) if keys.settled(unit_id.partition("-")[0]))
+    _remove(archive, run_key, replaced)
+
+
+def _remove(archive: str, run_key: str, unit_ids: Iterable[str]) -> None:
+    """Of these units; a letter that is gone already is no error."""
     for unit_id in unit_ids:
         storage.delete(storage.join(archive, unit_path(dead_folder(run_key), unit_id)))
 

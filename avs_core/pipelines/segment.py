@@ -7,7 +7,7 @@ terminal and the tracker. The driver holds no pixels and no masks: rows of a few
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from avs_core import storage
 from avs_core.archive.attempts import Attempts
 from avs_core.archive.commit import ArchiveWriter
-from avs_core.archive.dead import remove_letters
+from avs_core.archive.dead import forget_replaced
 from avs_core.archive.ledger import Ledger, load_ledger, video_keys
 from avs_core.archive.schema import RunRecord
 from avs_core.archive.staging import VideoWriter
@@ -212,7 +212,7 @@ def segment(
             stats = _stats(started, time.monotonic() - clock, totals, pools)
             with_retries(lambda: record_stats(config.archive, writer.run_key, stats))
     if ledger.outdated:
-        _forget_replaced(config.archive, writer.run_key, ledger.outdated)
+        forget_replaced(config.archive, writer.run_key, ledger.outdated)
     result = _result(config, writer.run_key, plan, totals, time.monotonic() - clock, brake)
     tracker.log_metrics({**totals.metrics(), "seconds": result.seconds, "dead_videos": result.dead}, step=totals.rows)
     return result
@@ -306,14 +306,6 @@ class _Job:
     def _flows(self, pools: Pools) -> UnitFlows:
         record = self.writer.record
         return UnitFlows(self.config, record, frame_size(record), self.stop, pools)
-
-
-def _forget_replaced(archive: str, run_key: str, outdated: frozenset[str]) -> None:
-    """Remove letters of an earlier decoder whose videos are settled without them, in another cut."""
-    now = load_ledger(archive, run_key)
-    keys = video_keys(replace(now, dead=now.dead - outdated))
-    replaced = [unit_id for unit_id in sorted(now.dead & outdated) if keys.settled(unit_id.partition("-")[0])]
-    remove_letters(archive, run_key, replaced)
 
 
 def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools) -> JobStats:

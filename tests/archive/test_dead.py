@@ -9,7 +9,7 @@ import pytest
 
 from avs_core.archive.attempts import Attempts
 from avs_core.archive.commit import ArchiveWriter
-from avs_core.archive.dead import choose_letters, export_letters, file_now, retry_letters
+from avs_core.archive.dead import choose_letters, export_letters, file_now, forget_replaced, retry_letters
 from avs_core.archive.layout import Software
 from avs_core.archive.ledger import load_ledger
 from avs_core.archive.read import DEAD_SCHEMA, dead_letters, read_letters
@@ -138,3 +138,28 @@ def test_the_letter_of_another_decoder_is_replaced_and_that_of_the_same_stays(ar
         signed(archive, software).dead_letter(one, "unreadable", message, "probe")
     (letter,) = dead_letters(archive).to_pylist()
     assert (letter["message"], letter["code_version"], letter["decoder"]) == ("third", "1", "pyav 2")
+
+
+@pytest.mark.parametrize(("settled", "left"), [(2, 0), (1, 1)])
+def test_the_letter_of_another_decoder_goes_once_its_video_is_settled_in_another_cut(
+    archive: str, settled: int, left: int
+) -> None:
+    video = sample.video("misjudged")
+    signed(archive, OLD).dead_letter(Unit(video, 0, 1), "unreadable", "no header", "probe")
+    writer = signed(archive, NEW)
+    outdated = load_ledger(archive, writer.run_key, NEW.decoder).outdated
+    for unit in sample.units(video, 2)[:settled]:
+        sample.commit(writer, unit)
+    forget_replaced(archive, writer.run_key, outdated)
+    assert dead_letters(archive).num_rows == left
+
+
+def test_a_letter_that_was_written_anew_is_not_forgotten(archive: str) -> None:
+    done, dead = sample.units(sample.video("half"), 2)
+    signed(archive, OLD).dead_letter(dead, "corrupt", "bad packet", "decode")
+    writer = signed(archive, NEW)
+    outdated = load_ledger(archive, writer.run_key, NEW.decoder).outdated
+    sample.commit(writer, done)
+    writer.dead_letter(dead, "corrupt", "bad packet", "decode")
+    forget_replaced(archive, writer.run_key, outdated)
+    assert [row["decoder"] for row in dead_letters(archive).to_pylist()] == [NEW.decoder]
