@@ -291,7 +291,21 @@ def _end_of(container: InputContainer, video: VideoStream, tail: _Tail, source: 
         tail.read(packets(container, (), source, beat))
     _check_end(container, tail, source)
     last = max(tail.last or 0, tail.zero)
-    return last + (tail.last_duration or _step(video)), last
+    end = last + (tail.last_duration or _step(video))
+    _check_times(container, video, end, source)
+    return end, last
+
+
+def _check_times(container: InputContainer, video: VideoStream, end: int, source: str) -> None:
+    """MP4 says how long the picture lasts apart from the sound: do the times of its frames reach that far?"""
+    if "mp4" not in container.format.name or not video.duration:
+        return
+    promised = (video.start_time or 0) + video.duration
+    if float((promised - end) * _tick(video)) > END_TOLERANCE_S:
+        raise CorruptMedia(
+            f"a picture must last as long as its track says; the times of the frames of {source} end at "
+            f"{float(end * _tick(video)):.3f} s of {float(promised * _tick(video)):.3f} s: fetch it again, or convert it"
+        )
 
 
 def _check_end(container: InputContainer, tail: _Tail, source: str) -> None:
