@@ -1,14 +1,18 @@
 """Questions to an archive before and after compaction, with pyarrow and DuckDB: times, ratios, the memory it takes.
 
-Rows come from the real writer: a minute of a camera a unit, 100 rows each, masks that are as long as real ones.
-`python -m benchmarks.archive --rows 10000000` is the full size (100,000 units: the disk needs 3 GB and some minutes).
+Rows go through the real writer: masks with uneven edges of cameras that look all year, a unit a video. Cold means that
+the files were put out of the page cache before each question. Ten million rows in units of 500 s, as hours of video
+give them (10,000 units, 2 GB of disk that are cleaned up in the end):
+`python -m benchmarks.archive --rows 10000000 --per-unit 1000`.
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -24,11 +28,11 @@ from avs_core.archive.gc import gc
 from avs_core.archive.read import committed_files, open_archive, videos
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, RunRecord
 from avs_core.clip import Unit, VideoRef
-from benchmarks.measure import Row, alternately, peak_mb
+from benchmarks.measure import Row, alternately, highest_mb, nothing, peak_mb
 
 ROWS = 100_000
 PER_UNIT = 100
-SECONDS = 50
+"""Two masks a second."""
 HEIGHT, WIDTH = 360, 640
 SHAPES = 40_000
 """A whole page of a Parquet file holds fewer."""
@@ -43,13 +47,13 @@ Shape = tuple[bytes, int, tuple[int, int, int, int]]
 """RLE, area in pixels, box."""
 
 
-def run(rows: int = ROWS) -> list[Row]:
-    """Sizes, seconds before and after compaction with their ratios, and peak memory."""
+def run(rows: int = ROWS, per_unit: int = PER_UNIT) -> list[Row]:
+    """Sizes, seconds before and after compaction and cold and warm with their ratios, and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         uri = str(Path(folder) / "archive")
         shapes = _shapes(min(rows, SHAPES))
         started = time.perf_counter()
-        units = write(uri, rows, shapes)
+        units = write(uri, rows, per_unit, shapes)
         wrote = time.perf_counter() - started
         files, size = len(committed_files(uri)), _data_bytes(uri)
         opening_mb = peak_mb(open_archive, uri)
@@ -59,40 +63,48 @@ def run(rows: int = ROWS) -> list[Row]:
         compacted = time.perf_counter() - started
         after_files, after_size = len(committed_files(uri)), _data_bytes(uri)
         after = measured(uri)
+        cold = measured(uri, cold=True)
         after_mb = peak_mb(open_archive, uri)
+        asking_mb = peak_mb(measured, uri)
         gc(uri, older_than_s=0.0)
     if before.keys() != after.keys():
         raise AssertionError("the same questions must be asked twice")
     return [
-        Row("rows", units * PER_UNIT, ""),
-        Row("writing, rows a second", units * PER_UNIT / wrote, "1/s"),
-        Row("compaction, rows a second", units * PER_UNIT / compacted, "1/s"),
+        Row("rows", units * per_unit, ""),
+        Row("units", units, ""),
+        Row("writing, rows a second", units * per_unit / wrote, "1/s"),
+        Row("compaction, rows a second", units * per_unit / compacted, "1/s"),
         Row("compaction, peak memory", compaction_mb, "MB"),
         Row("opening before compaction, peak memory", opening_mb, "MB"),
         Row("opening after compaction, peak memory", after_mb, "MB"),
+        Row("all questions after compaction, peak memory", asking_mb, "MB"),
+        Row("the whole process, peak memory", highest_mb(), "MB"),
         Row("files before", files, ""),
         Row("files after", after_files, ""),
         Row("bytes a row before", size / rows, "B"),
         Row("bytes a row after", after_size / rows, "B"),
-        *(row for name in before for row in _compared(name, before[name], after[name])),
+        *(row for name in before for row in _compared(name, before[name], after[name], cold[name])),
     ]
 
 
-def write(uri: str, rows: int, shapes: list[Shape]) -> int:
+def write(uri: str, rows: int, per_unit: int, shapes: list[Shape]) -> int:
     """An archive of so many rows over a year of cameras; how many units."""
     writer = ArchiveWriter(uri, RECORD)
     writer.open_run()
-    units = max(rows // PER_UNIT, 1)
+    units = max(rows // per_unit, 1)
     for number in range(units):
         made = START + timedelta(days=365 * number / units)
         name = f"s3://cameras/{made:%Y/%m/%d}/cam{number % 7}/{number:07d}.mp4"
-        unit = Unit(VideoRef(name, 10**6, f"etag{number}", round(made.timestamp() * 1e6)), 0, SECONDS)
-        writer.commit_unit(unit, *_tables(unit.video, number, shapes))
+        unit = Unit(VideoRef(name, 10**6, f"etag{number}", round(made.timestamp() * 1e6)), 0, per_unit // 2)
+        writer.commit_unit(unit, *_tables(unit.video, number, per_unit // 2, shapes))
     return units
 
 
-def measured(uri: str) -> dict[str, float]:
-    """Seconds of opening and of each question; every question is asked of pyarrow and DuckDB and must agree."""
+def measured(uri: str, cold: bool = False) -> dict[str, float]:
+    """Seconds of opening and of each question; every question is asked of pyarrow and DuckDB and must agree.
+
+    If `cold`, nothing of the archive is in the page cache when a question is asked.
+    """
     dataset, files, dated = open_archive(uri), committed_files(uri), videos(uri)
     some = dated["video_uri"][dated.num_rows // 2].as_py()
     march = _in_march(dated)
@@ -110,9 +122,20 @@ def measured(uri: str) -> dict[str, float]:
     found = [question() for question in questions.values()]
     if found[::2] != found[1::2]:
         raise AssertionError(f"pyarrow and DuckDB must agree, got {found}")
-    seconds = alternately({"opening": lambda: open_archive(uri).count_rows(), **questions})
+    acts = {"opening": lambda: open_archive(uri).count_rows(), **questions}
+    seconds = alternately(acts, first=partial(_forget, uri) if cold else nothing)
     connection.close()
     return seconds
+
+
+def _forget(uri: str) -> None:
+    """Put the archive's files out of the page cache, which takes what is written to disk alone."""
+    for path in Path(uri).rglob("*"):
+        if path.is_file():
+            file = os.open(path, os.O_RDONLY)
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
 
 
 ONE_VIDEO = "SELECT counts FROM t WHERE video_uri = '{}'"
@@ -149,11 +172,12 @@ def _in_march(dated: pa.Table) -> pa.Table:
     return dated.filter(inside).select(["video_id"])
 
 
-def _compared(name: str, before: float, after: float) -> list[Row]:
+def _compared(name: str, before: float, after: float, cold: float) -> list[Row]:
     return [
         Row(f"{name}: before", before, "s"),
         Row(f"{name}: after", after, "s"),
         Row(f"{name}: before / after", before / after, "×"),
+        Row(f"{name}: cold / warm, after", cold / after, "×"),
     ]
 
 
@@ -180,43 +204,44 @@ def _shapes(number: int) -> list[Shape]:
     return found
 
 
-def _tables(video: VideoRef, number: int, shapes: list[Shape]) -> tuple[pa.Table, pa.Table]:
-    """A minute: object 0 and one that has a name, in each second."""
+def _tables(video: VideoRef, number: int, seconds: int, shapes: list[Shape]) -> tuple[pa.Table, pa.Table]:
+    """A video: object 0 and one that has a name, in each second."""
+    rows = 2 * seconds
     random = np.random.default_rng(number)
-    chosen = [shapes[index] for index in random.integers(len(shapes), size=PER_UNIT)]
-    second = np.tile(np.arange(SECONDS), 2)
-    named = np.arange(PER_UNIT) >= SECONDS
+    chosen = [shapes[index] for index in random.integers(len(shapes), size=rows)]
+    second = np.tile(np.arange(seconds), 2)
+    named = np.arange(rows) >= seconds
     category = CATEGORIES[random.integers(len(CATEGORIES))]
     boxes = np.array([box for _, _, box in chosen], np.int32)
-    score = random.random(PER_UNIT).astype(np.float32)
-    same = {"video_id": [video.video_id] * PER_UNIT, "height": [HEIGHT] * PER_UNIT, "width": [WIDTH] * PER_UNIT}
+    score = random.random(rows).astype(np.float32)
+    same = {"video_id": [video.video_id] * rows, "height": [HEIGHT] * rows, "width": [WIDTH] * rows}
     columns = {
         **same,
-        "video_uri": pa.array([video.uri] * PER_UNIT).dictionary_encode(),
+        "video_uri": pa.array([video.uri] * rows).dictionary_encode(),
         "frame_index": second * 25,
         "frame_time_us": second * 1_000_000 + 40_000,
         "object_id": named.astype(np.int16),
         "category": pa.array(np.where(named, category, ""), pa.string(), mask=~named),
         "category_score": pa.array(score, pa.float32(), mask=~named),
         "audio_score": pa.array(score, pa.float32(), mask=~named),
-        "sounding": random.random(PER_UNIT) > 0.3,
+        "sounding": random.random(rows) > 0.3,
         "score": score,
         "counts": pa.array([counts for counts, _, _ in chosen], pa.binary()),
         "area": [area for _, area, _ in chosen],
         **{side: boxes[:, place] for place, side in enumerate(("x0", "y0", "w", "h"))},
     }
     frames = {
-        "video_id": same["video_id"][:SECONDS],
-        "video_uri": [video.uri] * SECONDS,
-        "frame_index": second[:SECONDS] * 25,
-        "frame_time_us": second[:SECONDS] * 1_000_000 + 40_000,
-        "second": second[:SECONDS],
-        "phase": [0] * SECONDS,
-        "height": same["height"][:SECONDS],
-        "width": same["width"][:SECONDS],
-        "n_instances": [2] * SECONDS,
-        "has_audio": [True] * SECONDS,
-        "flags": [""] * SECONDS,
+        "video_id": same["video_id"][:seconds],
+        "video_uri": [video.uri] * seconds,
+        "frame_index": second[:seconds] * 25,
+        "frame_time_us": second[:seconds] * 1_000_000 + 40_000,
+        "second": second[:seconds],
+        "phase": [0] * seconds,
+        "height": same["height"][:seconds],
+        "width": same["width"][:seconds],
+        "n_instances": [2] * seconds,
+        "has_audio": [True] * seconds,
+        "flags": [""] * seconds,
     }
     return _typed(columns, ROW_SCHEMA), _typed(frames, FRAME_SCHEMA)
 
@@ -231,4 +256,6 @@ if __name__ == "__main__":
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.archive", description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS, help="mask rows to generate")
-    show("archive", run(parser.parse_args().rows))
+    parser.add_argument("--per-unit", type=int, default=PER_UNIT, help="mask rows of a unit: two a second")
+    args = parser.parse_args()
+    show("archive", run(args.rows, args.per_unit))

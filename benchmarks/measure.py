@@ -18,11 +18,21 @@ class Row:
     unit: str
 
 
-def alternately(acts: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[str, float]:
-    """Median seconds of each act. Each round runs all of them once, so that a busy machine slows all alike."""
+def nothing() -> None:
+    """What precedes an act that needs nothing first."""
+
+
+def alternately(
+    acts: Mapping[str, Callable[[], object]], rounds: int = 3, first: Callable[[], None] = nothing
+) -> dict[str, float]:
+    """Median seconds of each act. Each round runs all of them once, so that a busy machine slows all alike.
+
+    `first` precedes each act and is not counted.
+    """
     taken: dict[str, list[float]] = {name: [] for name in acts}
     for _ in range(rounds):
         for name, act in acts.items():
+            first()
             started = time.perf_counter()
             act()
             taken[name].append(time.perf_counter() - started)
@@ -36,6 +46,11 @@ def peak_mb(act: Callable[..., object], *args: object) -> float:
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_growth_mb, act, args).result()
+
+
+def highest_mb() -> float:
+    """MB of resident memory of this process at its highest. Linux only."""
+    return _memory_kb("VmHWM") * 1024 / 1e6
 
 
 def _growth_mb(act: Callable[..., object], args: tuple[object, ...]) -> float:
