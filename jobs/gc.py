@@ -16,7 +16,7 @@ def gc(
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Remove unit files that were merged, files of replaced videos and of writers that died, and old snapshots.
+    """Remove unit files that were merged, files of replaced videos and dead writers, abandoned units, old snapshots.
 
     Parameters
     ----------

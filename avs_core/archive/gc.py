@@ -2,7 +2,8 @@
 
 Needed is what a kept snapshot lists, and the files of the commits that the oldest kept snapshot does not cover. Kept
 are the newest snapshots, and each that was the newest at some time in the last `older_than_s`: a reader that opened
-then still finds its files. Commits, dead letters and run records stay: they say what is done.
+then still finds its files. Commits, dead letters and run records stay: they say what is done. Staged units that no job
+will publish go too, see avs_core.archive.abandoned.
 """
 
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from avs_core import storage
+from avs_core.archive.abandoned import abandoned
 from avs_core.archive.layout import CommitInfo, commits_folder, unit_ids
 from avs_core.archive.read import runs
 from avs_core.archive.snapshots import (
@@ -49,7 +51,7 @@ def gc(
 ) -> GcReport:
     """Remove what nothing needs and what is older than `older_than_s` (the store's modification time, seconds).
 
-    `older_than_s` must exceed the time that any reader keeps a data set open and that any unit or compaction takes.
+    `older_than_s` must exceed the time that any reader keeps a data set open and that any job or compaction takes.
     `now_s` (since 1970) is the clock unless given. Raises `InputError` for a path that is no archive.
     """
     if keep_snapshots < 1 or older_than_s < 0:
@@ -63,7 +65,7 @@ def gc(
     for key in runs(archive):
         kept = _kept(snapshot_ages(archive, key), keep_snapshots, horizon)
         needed = _needed(archive, key, kept)
-        for info in chain(_old_snapshots(archive, key, kept), _tables(archive, key)):
+        for info in chain(_old_snapshots(archive, key, kept), _tables(archive, key), abandoned(archive, key, horizon)):
             path = storage.relative(info.uri, archive)
             if path in needed or info.modified_us > horizon:
                 kept_files += path.startswith(TABLES)
