@@ -304,7 +304,7 @@ def _check_times(container: InputContainer, video: VideoStream, end: int, source
     if float((promised - end) * _tick(video)) > END_TOLERANCE_S:
         raise CorruptMedia(
             f"a picture must last as long as its track says; the times of the frames of {source} end at "
-            f"{float(end * _tick(video)):.3f} s of {float(promised * _tick(video)):.3f} s: fetch it again, or convert it"
+            f"{float(end * _tick(video)):.3f} s of {float(promised * _tick(video)):.3f} s: fetch or convert it again"
         )
 
 
