@@ -5,6 +5,7 @@ What other tests hold already: URIs and names (test_storage), the page's escapin
 """
 
 import ast
+import gzip
 import io
 import json
 import os
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -20,10 +23,15 @@ from avs_core import storage
 from avs_core.archive.layout import commits_folder, unit_path
 from avs_core.archive.read import committed_files, open_archive, runs
 from avs_core.archive.verify import verify
-from avs_core.errors import CheckpointMismatch, CorruptArchive, InputError
+from avs_core.datasets import opening
+from avs_core.datasets.avsbench.metadata import parse_labels
+from avs_core.datasets.benchmark.layout import CATEGORIES
+from avs_core.errors import CheckpointMismatch, CorruptArchive, DataError, InputError
 from avs_core.models.published import import_bundle
 from avs_core.pipelines.inputs import find_videos
+from avs_core.pipelines.manifest import short_lines
 from avs_core.pipelines.wire import clip_from_bytes
+from tests import bombs
 from tests.archive import sample
 
 ROOT = Path(__file__).parents[1]
@@ -157,3 +165,88 @@ def test_clips_between_processes_hold_numbers_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="allow_pickle"):
         clip_from_bytes(buffer.getvalue())
     assert not mark.exists()
+
+
+BOMBS = {
+    "size.txt": (lambda path: bombs.sparse(path, 1 << 40), "at most 268435456 bytes"),
+    "line.txt": (lambda path: path.write_bytes(b"a" * (64 << 20)), "65536 characters"),
+    "entries.txt": (lambda path: path.write_bytes(b"a\n" * 5_000_001), "5000000 entries"),
+    "columns.csv": (lambda path: path.write_bytes(b"uri\n" + b"," * (64 << 20)), "65536 characters"),
+    "record.csv": (lambda path: path.write_bytes(b"uri\n" + b'"\n",' * (16 << 20)), "1000 lines"),
+    "field.csv": (lambda path: path.write_bytes(b'uri\n"' + (b"a" * 60_000 + b"\n") * 9), "field larger"),
+    "repeated.parquet": (lambda path: bombs.repeated(path, "a" * (1 << 20), 1 << 20), "4096 bytes"),
+    "zeros.parquet": (lambda path: bombs.zeros(path, "uri", 1 << 10), "bytes unpacked"),
+    "rows.parquet": (lambda path: bombs.repeated(path, "a", 6 << 20), "5000000 entries"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_manifest_that_unpacks_to_more_is_refused(tmp_path: Path, name: str) -> None:
+    make, rule = BOMBS[name]
+    make(path := tmp_path / name)
+    said = bombs.opened("manifest", path)
+    assert said.startswith("InputError")
+    assert rule in said
+    assert str(path) in said
+
+
+def test_a_manifest_whose_values_repeat_the_start_of_others_is_refused(tmp_path: Path) -> None:
+    values = pa.table({"uri": [("a" * 4000) + str(number) for number in range(100)]})
+    pq.write_table(values, tmp_path / "m.parquet", use_dictionary=False, column_encoding={"uri": "DELTA_BYTE_ARRAY"})
+    with pytest.raises(InputError, match="encoded plainly"):
+        find_videos([str(tmp_path / "m.parquet")])
+
+
+@pytest.mark.slow
+def test_other_columns_of_a_manifest_are_not_read(tmp_path: Path) -> None:
+    """A gigabyte beside the names: the process has half of that."""
+    part = pa.table({"uri": ["/gone.mp4"] * 16, "note": ["0" * (1 << 20)] * 16})
+    with pq.ParquetWriter(tmp_path / "m.parquet", part.schema, compression="zstd", use_dictionary=["uri"]) as writer:
+        for _ in range(64):
+            writer.write_table(part)
+    assert bombs.opened("manifest", tmp_path / "m.parquet", 512 << 20) == ""
+
+
+@pytest.mark.slow
+def test_a_parquet_file_of_an_archive_that_unpacks_to_more_is_refused(tmp_path: Path) -> None:
+    bombs.zeros(path := tmp_path / "unit.parquet", "counts", 5 << 10)
+    assert path.stat().st_size < 4 << 20
+    assert bombs.opened("archive", path).startswith("CorruptArchive")
+
+
+@pytest.mark.slow
+def test_pictures_are_measured_before_they_are_decoded(tmp_path: Path) -> None:
+    (path := tmp_path / "a.png").write_bytes(bombs.png(12_000, 12_000))  # Pillow itself lets 179 million pixels pass
+    assert path.stat().st_size < 1 << 20
+    assert bombs.opened("picture", path).startswith("DataError a picture may have at most")
+
+
+@pytest.mark.slow
+def test_a_packed_file_of_a_source_package_has_a_limit(tmp_path: Path) -> None:
+    (path := tmp_path / "a.rcc").write_bytes(bombs.qt_resource(768))
+    assert path.stat().st_size < 4 << 20
+    assert bombs.opened("container", path).startswith("UnreadableMedia")
+
+
+@pytest.mark.slow
+def test_the_manifest_of_a_benchmark_has_a_limit(tmp_path: Path) -> None:
+    bombs.repeated(path := tmp_path / "manifest.parquet", "a", 2 << 20, "clip_id")
+    assert bombs.opened("benchmark", path).startswith("DataError a manifest may list at most")
+
+
+def test_json_as_deep_as_it_is_long_is_refused() -> None:
+    with pytest.raises(DataError, match="must be JSON"):
+        parse_labels(bombs.nested(100_000))
+
+
+def test_a_list_of_objects_as_deep_is_refused(tmp_path: Path) -> None:
+    (tmp_path / CATEGORIES).write_bytes(bombs.nested(100_000))
+    with pytest.raises(DataError, match="must be JSON"):
+        opening._categories(str(tmp_path))
+
+
+def test_a_line_of_an_inventory_has_a_limit() -> None:
+    opened = gzip.GzipFile(fileobj=io.BytesIO(bombs.inventory_line(1024)))
+    with io.TextIOWrapper(opened) as endless, pytest.raises(InputError, match="65536 characters"):
+        list(short_lines(endless, "an inventory"))

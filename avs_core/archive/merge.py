@@ -20,7 +20,15 @@ import pyarrow.parquet as pq
 
 from avs_core import storage
 from avs_core.archive.layout import CommitInfo, FileRecord
-from avs_core.archive.schema import FRAME_SCHEMA, ROW_GROUP, ROW_SCHEMA, SCHEMA_VERSION, TRACK_SCHEMA, parquet_writer
+from avs_core.archive.schema import (
+    FRAME_SCHEMA,
+    ROW_GROUP,
+    ROW_SCHEMA,
+    SCHEMA_VERSION,
+    TRACK_SCHEMA,
+    parquet_writer,
+    read_table,
+)
 from avs_core.archive.snapshots import MergedFile
 from avs_core.archive.state import READERS, RunState, Span
 from avs_core.archive.tracks import tracks_of
@@ -283,7 +291,7 @@ def _unit_table(archive: str, record: FileRecord) -> pa.Table:
     content = storage.read_bytes(uri := storage.join(archive, record.path))
     if hashlib.sha256(content).hexdigest() != record.sha256:
         raise CorruptArchive(f"a committed file must hold what its commit lists; the SHA-256 of {uri} differs")
-    return plain(pq.read_table(pa.BufferReader(content)))
+    return plain(read_table(content, uri))
 
 
 def _joined(tables: list[pa.Table], order: list[str]) -> pa.Table:

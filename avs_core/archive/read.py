@@ -27,7 +27,7 @@ from avs_core.archive.layout import (
 )
 from avs_core.archive.ledger import VIDEO_ID
 from avs_core.archive.merge import pending_videos, read_videos
-from avs_core.archive.schema import FRAME_SCHEMA, ROW_GROUP, ROW_SCHEMA, TRACK_SCHEMA, RunRecord
+from avs_core.archive.schema import FRAME_SCHEMA, ROW_GROUP, ROW_SCHEMA, TRACK_SCHEMA, RunRecord, read_table
 from avs_core.archive.snapshots import NO_FILE, manifest_rows, read_snapshot, snapshot_ages
 from avs_core.archive.state import RunState, load_state, read_records
 from avs_core.archive.tracks import TRACK_ORDER, tracks_of
@@ -98,7 +98,7 @@ def open_tracks(uri: str, run: str | None = None, snapshot: int | None = None) -
     stale = pa.array(sorted(state.dropped | state.grown), pa.string())
     tables = [TRACK_SCHEMA.empty_table()]
     for merged in state.files:
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(state.archive, merged.tracks.path))))
+        table = read_table(storage.read_bytes(uri := storage.join(state.archive, merged.tracks.path)), uri)
         tables.append(table.filter(pc.invert(pc.is_in(table["video_id"], stale))).replace_schema_metadata(None))
     for video in read_videos(state.archive, state.files, pending_videos(state)):
         tables.append(tracks_of(video.rows))

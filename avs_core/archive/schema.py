@@ -16,10 +16,14 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from avs_core.clip import Instance, VideoRef
+from avs_core.errors import CorruptArchive
 
 SCHEMA_VERSION = 3
 ROW_GROUP = 20_000
 """Rows of a row group: about 4 MB of masks, so that a reader can skip to one video or object."""
+
+MAX_UNPACKED = 4 << 30
+"""Bytes of a file that is read whole: the manifest of ten million units has fewer."""
 
 ROW_SCHEMA = pa.schema(
     [
@@ -221,6 +225,21 @@ def to_parquet(table: pa.Table, metadata: dict[str, str]) -> bytes:
     with parquet_writer(sink, table.schema, metadata) as writer:
         writer.write_table(table.combine_chunks(), row_group_size=ROW_GROUP)
     return bytes(sink.getvalue())
+
+
+def read_table(content: bytes, uri: str) -> pa.Table:
+    """The table of a Parquet file of an archive, all in memory.
+
+    Raises CorruptArchive for one that says it unpacks to more than `MAX_UNPACKED`, before any of it is unpacked.
+    """
+    file = pq.ParquetFile(pa.BufferReader(content))
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+    if (unpacked := sum(group.total_byte_size for group in groups)) > MAX_UNPACKED:
+        raise CorruptArchive(
+            f"a file of an archive that is read whole may have at most {MAX_UNPACKED} bytes unpacked; {uri} has "
+            f"{unpacked}: it is not one that this program wrote"
+        )
+    return file.read()
 
 
 def parquet_writer(sink: Any, schema: pa.Schema, metadata: dict[str, str]) -> pq.ParquetWriter:

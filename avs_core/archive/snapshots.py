@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from avs_core import storage
 from avs_core.archive.commit import settle
 from avs_core.archive.layout import SUFFIX, CommitInfo, FileRecord, StoredRecord, parse
-from avs_core.archive.schema import canonical_json
+from avs_core.archive.schema import canonical_json, read_table
 from avs_core.errors import CorruptArchive, InputError
 
 SNAPSHOTS = "_snapshots"
@@ -125,7 +125,7 @@ def read_manifest(archive: str, snapshot: Snapshot) -> pa.Table:
     content = storage.read_bytes(uri := storage.join(archive, record.path))
     if hashlib.sha256(content).hexdigest() != record.sha256:
         raise CorruptArchive(f"a manifest must hold what its snapshot lists; the SHA-256 of {uri} differs")
-    return pq.read_table(pa.BufferReader(content), schema=MANIFEST_SCHEMA)
+    return read_table(content, uri)
 
 
 def manifest_rows(commits: Sequence[CommitInfo], file: int = NO_FILE) -> pa.Table:

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
@@ -31,6 +30,7 @@ from avs_core.archive.layout import (
 )
 from avs_core.archive.ledger import Ledger
 from avs_core.archive.numbering import Numbering
+from avs_core.archive.schema import read_table
 from avs_core.clip import Unit
 from avs_core.errors import CommitConflict, CorruptArchive, NotFound
 
@@ -115,7 +115,7 @@ class VideoWriter:
         content = storage.read_bytes(storage.join(self._writer.uri, file.path))
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise CorruptArchive(f"a file must have the hash that its record says; {file.path} has another")
-        return pq.read_table(pa.BufferReader(content))
+        return read_table(content, file.path)
 
     def _highest(self, commit: CommitInfo) -> int:
         highest = pc.max(self._table(commit.data)["object_id"]).as_py()

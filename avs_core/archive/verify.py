@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from avs_core import storage
 from avs_core.archive.layout import (
@@ -22,10 +21,10 @@ from avs_core.archive.layout import (
     unit_ids,
 )
 from avs_core.archive.read import read_commits, runs
-from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, canonical_json, run_key
+from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, canonical_json, read_table, run_key
 from avs_core.archive.snapshots import SNAPSHOTS
 from avs_core.archive.verify_merged import check_snapshots, mask_problems
-from avs_core.errors import NotFound
+from avs_core.errors import CorruptArchive, NotFound
 
 FOLDERS = ("data", "frames", "tracks", SNAPSHOTS)
 MISSING = "missing"
@@ -155,8 +154,8 @@ def _load(archive: str, file: FileRecord, schema: pa.Schema) -> tuple[str, pa.Ta
     if hashlib.sha256(content).hexdigest() != file.sha256:
         return "its SHA-256 is not the commit's", None
     try:
-        table = pq.read_table(pa.BufferReader(content))
-    except pa.ArrowException as error:
+        table = read_table(content, file.path)
+    except (pa.ArrowException, CorruptArchive) as error:
         return f"no readable Parquet: {error}", None
     if not table.schema.equals(schema):
         return f"its schema is not the archive's: {table.schema.names}", None

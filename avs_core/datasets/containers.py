@@ -11,6 +11,8 @@ from avs_core.errors import UnreadableMedia
 
 _ZLIB, _DIRECTORY, _ZSTD = 1, 2, 4
 _NEW_NAMES = 0x8000_0000
+MAX_BYTES = 256 << 20
+"""Of one packed file, unpacked."""
 
 
 def read_qt_resources(data: bytes) -> dict[str, bytes]:
@@ -54,12 +56,18 @@ def _qt_payload(data: bytes, start: int, flags: int) -> bytes:
     (size,) = struct.unpack_from(">I", data, start)
     raw = data[start + 4 : start + 4 + size]
     if flags & _ZLIB:
-        return zlib.decompress(raw[4:])  # the first 4 bytes repeat the unpacked size
+        return _checked(zlib.decompressobj().decompress(raw[4:], MAX_BYTES + 1))  # the first 4 bytes: unpacked size
     if flags & _ZSTD:
         import zstandard  # of the `composer` extra: only these packages need it
 
-        return zstandard.ZstdDecompressor().decompressobj().decompress(raw)
+        return _checked(zstandard.ZstdDecompressor().stream_reader(raw).read(MAX_BYTES + 1))
     return raw
+
+
+def _checked(unpacked: bytes) -> bytes:
+    if len(unpacked) > MAX_BYTES:
+        raise UnreadableMedia(f"a file of a Qt resource file may have at most {MAX_BYTES} bytes; one unpacks to more")
+    return unpacked
 
 
 def read_sound_catalogue(data: bytes) -> list[tuple[str, bytes]]:

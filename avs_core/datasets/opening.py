@@ -154,7 +154,7 @@ def _categories(root: str) -> tuple[str, ...]:
     data = _read(root, CATEGORIES, "names the classes")
     try:
         names = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{CATEGORIES} of {storage.redacted(root)} must be JSON, {error}: build it again") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{CATEGORIES} of {storage.redacted(root)} must be a list of names: build it again")

@@ -37,6 +37,9 @@ Setting = Literal["land", "street", "indoor", "water"]
 _HERE = Path(__file__).parent
 _RCC_FOLDER = "usr/share/gcompris-qt/rcc"
 _OPENSFX = "usr/share/games/openttd/baseset/opensfx/opensfx.cat"
+MAX_PIXELS = 8192 * 4320
+"""Of a picture; the largest of the packages has fewer."""
+
 _HELD_OUT_SHARE = 1 / 7
 
 LICENCES: Mapping[str, str] = {
@@ -233,14 +236,14 @@ class Sources:
     def load_image(self, ref: str) -> UInt8[np.ndarray, "H W 4"]:
         """A picture with alpha. Raises InputError for an unknown reference, UnreadableMedia for a damaged file."""
         try:
-            with Image.open(io.BytesIO(self.read(ref))) as image:
+            with _opened(self.read(ref), ref) as image:
                 return np.array(image.convert("RGBA"))
         except UnidentifiedImageError as error:
             raise UnreadableMedia(f"{ref} is not a picture: {error}") from error
 
     def load_background(self, ref: str, longest: int = 960) -> UInt8[np.ndarray, "H W 3"]:
         """A photograph, reduced until its longer side has at most `longest` pixels."""
-        with Image.open(io.BytesIO(self.read(ref))) as image:
+        with _opened(self.read(ref), ref) as image:
             image.draft("RGB", (longest, longest))
             picture = image.convert("RGB")
         picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
@@ -276,6 +279,14 @@ class Sources:
         if name not in self._containers[key]:
             raise InputError(f"{ref}: {container.name} has no entry {name!r}")
         return self._containers[key][name]
+
+
+def _opened(data: bytes, ref: str) -> Image.Image:
+    """A picture that is not decoded yet. Raises UnreadableMedia for one of more than `MAX_PIXELS`."""
+    image = Image.open(io.BytesIO(data))
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableMedia(f"a picture may have at most {MAX_PIXELS} pixels; {ref} has {image.width}×{image.height}")
+    return image
 
 
 def _opensfx_files(data: bytes) -> dict[str, bytes]:

@@ -302,9 +302,10 @@ def _check_times(container: InputContainer, video: VideoStream, end: int, source
         return
     promised = (video.start_time or 0) + video.duration
     if float((promised - end) * _tick(video)) > END_TOLERANCE_S:
+        end_s, promised_s = (float(ticks * _tick(video)) for ticks in (end, promised))
         raise CorruptMedia(
-            f"a picture must last as long as its track says; the times of the frames of {source} end at "
-            f"{float(end * _tick(video)):.3f} s of {float(promised * _tick(video)):.3f} s: fetch or convert it again"
+            f"a picture must last as long as its track says; the times of the frames of {source} end at {end_s:.3f} s "
+            f"of {promised_s:.3f} s: fetch it again, or convert it"
         )
 
 

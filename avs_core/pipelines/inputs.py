@@ -1,27 +1,20 @@
 """From what the user typed to a list of videos: files, directories, globs, manifests and inventories, on disk or S3."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from avs_core import storage
 from avs_core.clip import VideoRef
 from avs_core.errors import AccessDenied, InputError, NotFound
 from avs_core.pipelines import inventory
+from avs_core.pipelines.manifest import MANIFEST_SUFFIXES, manifest_entries
 
 _SUFFIXES = ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 """What a directory listing takes for a video; a file named by itself, a glob or a manifest may have any name."""
 
-MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet")
 LOOKS_AT_ONCE = 32
 """Entries of a manifest are looked up so many at a time: the store's latency is all they cost."""
-
-MANIFEST_COLUMNS = ("uri", "video_uri", "path", "video")
 
 MISSING_FINGERPRINT = "missing"
 """Stands in for a manifest's entry that could not be found: the decoder will say so in a dead letter."""
@@ -65,7 +58,7 @@ def _expand(text: str) -> Iterator[VideoRef]:
 
 def _manifest(uri: str) -> Iterator[VideoRef]:
     folder = uri.rsplit("/", 1)[0]
-    entries = [entry if _is_absolute(entry) else f"{folder}/{entry}" for entry in _manifest_entries(uri)]
+    entries = [entry if _is_absolute(entry) else f"{folder}/{entry}" for entry in manifest_entries(uri)]
     with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
         yield from pool.map(listed_video, entries)
 
@@ -77,39 +70,6 @@ def listed_video(uri: str) -> VideoRef:
         return _ref(storage.info(uri))
     except (NotFound, AccessDenied):
         return VideoRef(uri=uri, size=0, fingerprint=MISSING_FINGERPRINT)
-
-
-def _manifest_entries(uri: str) -> list[str]:
-    try:
-        return _parse_manifest(uri, storage.read_bytes(uri))
-    except UnicodeDecodeError as error:
-        raise InputError(f"a text manifest must be UTF-8; {uri} is not: {error}") from error
-
-
-def _parse_manifest(uri: str, data: bytes) -> list[str]:
-    if uri.lower().endswith(".txt"):
-        lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
-        return [line for line in lines if line and not line.startswith("#")]
-    if uri.lower().endswith(".csv"):
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
-        column = _uri_column(reader.fieldnames or [], uri)
-        return [row[column] for row in reader if row[column]]
-    try:
-        table = pq.read_table(pa.BufferReader(data))
-    except pa.ArrowInvalid as error:
-        raise InputError(f"a .parquet manifest must be a Parquet file; {uri}: {error}") from error
-    return [str(value) for value in table.column(_uri_column(table.column_names, uri)).to_pylist() if value]
-
-
-def _uri_column(columns: Iterable[str], uri: str) -> str:
-    columns = list(columns)
-    for name in MANIFEST_COLUMNS:
-        if name in columns:
-            return name
-    raise InputError(
-        f"a manifest needs a column named one of {', '.join(MANIFEST_COLUMNS)}; "
-        f"{uri} has {', '.join(map(str, columns)) or 'no columns'}"
-    )
 
 
 def _is_absolute(entry: str) -> bool:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field
 from avs_core import storage
 from avs_core.clip import VideoRef
 from avs_core.errors import InputError
+from avs_core.pipelines.manifest import short_lines
 
 NAME = "manifest.json"
 NEEDED = ("bucket", "key", "size", "lastmodifieddate", "etag")
@@ -58,7 +59,7 @@ def inventory_videos(uri: str, is_video: Callable[[str], bool]) -> Iterator[Vide
                 for entry in read(opened, manifest.columns):
                     if is_video(entry["key"]) and _is_there(entry):
                         yield _video(entry)
-            except (ValueError, KeyError, EOFError, gzip.BadGzipFile, pa.ArrowException) as error:
+            except (ValueError, KeyError, EOFError, gzip.BadGzipFile, csv.Error, pa.ArrowException) as error:
                 raise InputError(
                     f"a file of an inventory must have the columns {', '.join(NEEDED)} and be whole; {name}: {error!r}"
                 ) from error
@@ -85,7 +86,7 @@ def _is_there(entry: Entry) -> bool:
 def _csv(file: io.BufferedReader, columns: str) -> Iterator[Entry]:
     names = [name.strip().lower() for name in columns.split(",")]
     with gzip.open(file) as plain:
-        for row in csv.reader(io.TextIOWrapper(plain, "utf-8", newline="")):
+        for row in csv.reader(short_lines(io.TextIOWrapper(plain, "utf-8", newline=""), "an inventory")):
             entry = dict(zip(names, row, strict=True))
             yield entry | {"key": unquote_plus(entry["key"])}
 

@@ -19,6 +19,8 @@ from avs_core.errors import CheckpointMismatch
 
 _FOOTER, _MAGIC = 48, 0xDB4775248B80FB57
 _FLOAT = 1
+MAX_NAME = 4096
+"""Bytes of a tensor's name: a table repeats names by their starts, so that few bytes may unpack to many."""
 
 Fields = dict[int, list[int | bytes]]
 
@@ -31,11 +33,16 @@ def read_tensors(prefix: Path) -> dict[str, Tensor]:
     try:
         index = prefix.with_name(f"{prefix.name}.index").read_bytes()
         numbers = prefix.with_name(f"{prefix.name}.data-00000-of-00001").read_bytes()
-        return {
-            name.decode(): _tensor(fields, numbers)
-            for name, fields in ((key, _fields(value)) for key, value in _entries(index) if key)
-            if _number(fields, 1) == _FLOAT
-        }
+        found = ((key, _fields(value)) for key, value in _entries(index) if key)
+        tensors: dict[str, Tensor] = {}
+        left = len(numbers)
+        for name, fields in found:
+            if _number(fields, 1) == _FLOAT:
+                tensors[name.decode()] = made = _tensor(fields, numbers)
+                left -= made.nbytes
+                if left < 0:
+                    raise ValueError(f"its tensors have more bytes than its {len(numbers)}")
+        return tensors
     except (OSError, IndexError, struct.error, ValueError) as fault:
         raise CheckpointMismatch(f"{prefix} is no checkpoint of TensorFlow: {fault}") from fault
 
@@ -74,6 +81,8 @@ def _block(table: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]
         added, at = _varint(block, at)
         length, at = _varint(block, at)
         key = key[:shared] + block[at : at + added]
+        if len(key) > MAX_NAME:
+            raise ValueError(f"a name may have {MAX_NAME} bytes, one has {len(key)}")
         yield key, block[at + added : at + added + length]
         at += added + length
 
@@ -120,5 +129,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         byte = data[at]
         value |= (byte & 127) << shift
         at, shift = at + 1, shift + 7
+        if shift > 70:
+            raise ValueError("an integer of the index has more than ten bytes")
         if byte < 128:
             return value, at

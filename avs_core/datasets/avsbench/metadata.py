@@ -165,7 +165,7 @@ def parse_labels(data: bytes, path: str = LABELS) -> tuple[tuple[str, ...], tupl
     """Names of the 71 classes by index, the background first. Raises DataError for anything else."""
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} must be JSON, {error}: copy it again") from error
     if not isinstance(found, dict) or any(type(index) is not int for index in found.values()):
         raise DataError(f"{path} must map names of classes to numbers, it doesn't: copy it again")

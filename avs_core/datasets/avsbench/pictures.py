@@ -16,14 +16,20 @@ _FAULTS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
 """What Pillow raises for damaged files."""
 
 _FLAT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+MAX_PIXELS = 8192 * 4320
 _LEVELS = 8
 """Values of a channel in the palette of fewer than 512 classes: the multiples of 32."""
 
 
 def decode(data: bytes, path: str) -> Image.Image:
-    """A picture, decoded whole. Raises DataError for one that is damaged or cut off."""
+    """A picture, decoded whole. Raises DataError for one that is damaged, cut off, or larger than `MAX_PIXELS`."""
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"a picture may have at most {MAX_PIXELS} pixels; {path} has {image.width}×{image.height}: "
+                    f"copy it again, or take its smaller version"
+                )
             image.load()
             return image.copy()
     except _FAULTS as error:

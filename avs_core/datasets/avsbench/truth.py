@@ -62,7 +62,7 @@ def read_instances(
     try:
         objects = json.loads(data)["objects"]
         return tuple(_object(one, seconds, shown, size) for one in objects)
-    except (ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, InputError) as error:
         raise DataError(
             f"the objects of a clip must be as `avs benchmark build` writes them; {path} is not ({error}): build it "
             f"again"

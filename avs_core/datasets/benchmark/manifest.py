@@ -15,6 +15,7 @@ from avs_core.errors import DataError
 
 LISTS = ("categories", "subsets", "image_refs", "sound_refs", "silent", "larger")
 NUMBERS = ("seed", "sources", "seconds")
+MAX_CLIPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,10 @@ def _type(name: str) -> pa.DataType:
 def from_parquet(data: bytes) -> tuple[list[ManifestRow], str]:
     """The rows and the version. Raises DataError for a file that is no manifest."""
     try:
-        table = pq.read_table(io.BytesIO(data))
+        file = pq.ParquetFile(io.BytesIO(data))
+        if file.metadata.num_rows > MAX_CLIPS:
+            raise DataError(f"a manifest may list at most {MAX_CLIPS} clips, this one says {file.metadata.num_rows}")
+        table = file.read()
         version = table.schema.metadata[b"version"].decode()
         return [row_from_json(row) for row in table.to_pylist()], version
     except (pa.ArrowInvalid, KeyError, TypeError) as error:
