@@ -23,6 +23,7 @@ BENCHMARKS = {
     "fit": "benchmarks.fit",
     "archive": "benchmarks.archive",
     "plan": "benchmarks.plan",
+    "scale": "benchmarks.scale",
 }
 """Name → module with `run() -> list[Row]`. Imported only when asked for: some need what others don't."""
 
