@@ -261,6 +261,7 @@ class _Tail:
         self.last_duration = 0
         self.end_s = 0.0
         self.damaged = False
+        self.encrypted = False
 
     def read(self, found: Iterator[AnyPacket]) -> None:
         """Take in the packets up to the end of the file."""
@@ -270,6 +271,7 @@ class _Tail:
             self.end_s = max(self.end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             self.damaged = packet.is_corrupt or (self.damaged and packet.stream.type not in ("video", "audio"))
             if packet.stream_index == self._video:
+                self.encrypted |= packet.has_sidedata("encryption_info")
                 shown = self._shown(packet)
                 if self.last is None or shown > self.last:
                     self.last, self.last_duration = shown, packet.duration or 0
@@ -289,6 +291,8 @@ def _end_of(container: InputContainer, video: VideoStream, tail: _Tail, source: 
     if tail.last is None or _missing_s(container, tail) > END_TOLERANCE_S:  # a long subtitle lies further back
         container.seek(container.start_time or 0)
         tail.read(packets(container, (), source, beat))
+    if tail.encrypted:  # what decodes by chance is noise
+        raise CorruptMedia(f"a picture must not be encrypted, that of {source} is: decrypt the file first")
     _check_end(container, tail, source)
     last = max(tail.last or 0, tail.zero)
     end = last + (tail.last_duration or _step(video))
