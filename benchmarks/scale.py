@@ -58,15 +58,15 @@ class Peaks:
         self.store = max([self.store, *(_mb(process, "RssShmem") for process in processes)])
 
 
-def run(hours: float = HOURS, clips: int = CLIPS) -> list[Row]:
-    """Peaks, seconds and units of both jobs; a size of 0 leaves one out."""
+def run(hours: float = HOURS, clips: int = CLIPS, fps: int = FPS) -> list[Row]:
+    """Peaks, seconds and units of both jobs; a size of 0 leaves one out. `fps` are those of the long video."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = _tiny_bundle(folder / "bundle")
         jobs = {}
         if hours:
-            jobs[f"{hours:g} h at 1080p"] = long_video(folder / "long", hours)
+            jobs[f"{hours:g} h at 1080p, {fps} fps"] = long_video(folder / "long", hours, fps)
         if clips:
             jobs[f"{clips} clips of {CLIP_S} s"] = short_clips(folder / "short", clips)
         return [
@@ -133,10 +133,10 @@ def _mb(process: Path, field: str) -> float:
     return 0.0
 
 
-def long_video(folder: Path, hours: float) -> Path:
+def long_video(folder: Path, hours: float, fps: int) -> Path:
     """One 1080p video with sound: a loop of some seconds, copied without being encoded again."""
     folder.mkdir()
-    loop = _made(folder.with_name("loop.mp4"), LOOP_S, 1920, 1080)
+    loop = _made(folder.with_name("loop.mp4"), LOOP_S, 1920, 1080, fps)
     with av.open(loop) as source, av.open(folder / "long.mp4", "w") as out:
         streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
         for lap in range(max(round(hours * 3600 / LOOP_S), 1)):
@@ -160,23 +160,23 @@ def short_clips(folder: Path, clips: int) -> Path:
     return folder
 
 
-def _made(path: Path, seconds: int, width: int, height: int) -> Path:
+def _made(path: Path, seconds: int, width: int, height: int, fps: int = FPS) -> Path:
     """A bar that goes through noise, and a tone; no B-frames, so that laps follow each other without a gap."""
     still = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
     still = still.repeat(8, 0).repeat(8, 1)
     tone = (np.sin(np.arange(AUDIO_RATE * seconds) * 440 * 2 * np.pi / AUDIO_RATE) * 9000).astype(np.int16)
     with av.open(path, "w") as out:
-        picture = out.add_stream("libx264", FPS, options={"preset": "ultrafast", "bf": "0", "g": str(2 * FPS)})
+        picture = out.add_stream("libx264", fps, options={"preset": "ultrafast", "bf": "0", "g": str(2 * fps)})
         picture.width, picture.height, picture.pix_fmt = width, height, "yuv420p"
         sound = out.add_stream("aac", AUDIO_RATE)
-        for number in range(seconds * FPS):
+        for number in range(seconds * fps):
             image = still.copy()
             image[:, number * 4 % (width - 64) :][:, :64] = 255
             out.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            if number % FPS == 0:
-                heard = tone[number // FPS * AUDIO_RATE :][:AUDIO_RATE]
+            if number % fps == 0:
+                heard = tone[number // fps * AUDIO_RATE :][:AUDIO_RATE]
                 frame = av.AudioFrame.from_ndarray(heard[None], format="s16", layout="mono")
-                frame.sample_rate, frame.pts = AUDIO_RATE, number // FPS * AUDIO_RATE
+                frame.sample_rate, frame.pts = AUDIO_RATE, number // fps * AUDIO_RATE
                 out.mux(sound.encode(frame))
         out.mux(picture.encode(None))
         out.mux(sound.encode(None))
@@ -204,5 +204,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--hours", type=float, default=HOURS, help="length of the long video; 0: leave it out")
     parser.add_argument("--clips", type=int, default=CLIPS, help="how many short ones; 0: leave them out")
+    parser.add_argument("--fps", type=int, default=FPS, help="frames a second of the long video")
     args = parser.parse_args()
-    show("scale", run(args.hours, args.clips))
+    show("scale", run(args.hours, args.clips, args.fps))
