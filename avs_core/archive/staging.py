@@ -9,7 +9,6 @@ die at any point: what is committed is followed, what is staged is numbered, so 
                                             <unit_id>.json             the unit is staged once this is there
 """
 
-import hashlib
 from dataclasses import replace
 
 import pyarrow as pa
@@ -17,10 +16,10 @@ import pyarrow.compute as pc
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.committed_rows import CommittedRows, read_listed
 from avs_core.archive.layout import (
     SUFFIX,
     CommitInfo,
-    FileRecord,
     commits_folder,
     dead_folder,
     parse,
@@ -30,9 +29,8 @@ from avs_core.archive.layout import (
 )
 from avs_core.archive.ledger import Ledger
 from avs_core.archive.numbering import Numbering
-from avs_core.archive.schema import read_table
 from avs_core.clip import Unit
-from avs_core.errors import CommitConflict, CorruptArchive, NotFound
+from avs_core.errors import CommitConflict, NotFound
 
 
 class VideoWriter:
@@ -68,12 +66,13 @@ class VideoWriter:
         if not all(one.unit_id in staged or self._settled(one) for one in units):
             return
         committed = [self._record(commits_folder(self._writer.run_key), one) for one in units]
-        numbering = Numbering(last=max((self._highest(one) for one in committed if one), default=0))
+        rows = CommittedRows(self._writer.uri, self._writer.run_key)
+        numbering = Numbering(last=max((_highest(rows.of(one)) for one in committed if one), default=0))
         for one, done in zip(units, committed, strict=True):
             if done is not None:
-                numbering.follow(self._table(done.data))
+                numbering.follow(rows.of(done))
             elif one.unit_id in staged:
-                self._commit(one, numbering)
+                self._commit(one, numbering, rows)
         self._clear(folder, {one.unit_id for one in units})
 
     def sweep(self, ledger: Ledger) -> None:
@@ -82,18 +81,18 @@ class VideoWriter:
         for key in sorted({unit_id.partition("-")[0] for unit_id in left}):
             self._clear(staged_folder(self._writer.run_key, key), left)
 
-    def _commit(self, unit: Unit, numbering: Numbering) -> None:
+    def _commit(self, unit: Unit, numbering: Numbering, rows: CommittedRows) -> None:
         """Number a staged unit and commit it, unless another publisher did meanwhile and has cleared up."""
         record = self._record(staged_folder(self._writer.run_key, unit.video.video_key), unit)
         try:
             if record is None:
                 raise NotFound(f"{unit.unit_id} was staged and is not any more")
-            sightings, frames = self._table(record.data), self._table(record.frames)
+            sightings, frames = (read_listed(self._writer.uri, file) for file in (record.data, record.frames))
         except NotFound:
             committed = self._record(commits_folder(self._writer.run_key), unit)
             if committed is None:
                 raise
-            numbering.follow(self._table(committed.data))
+            numbering.follow(rows.of(committed))
             return
         whole = replace(unit, start_s=record.start_s, stop_s=record.stop_s)
         self._writer.commit_unit(whole, numbering.number(sightings), frames, record.flags)
@@ -111,19 +110,13 @@ class VideoWriter:
         except NotFound:
             return None
 
-    def _table(self, file: FileRecord) -> pa.Table:
-        content = storage.read_bytes(storage.join(self._writer.uri, file.path))
-        if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise CorruptArchive(f"a file must have the hash that its record says; {file.path} has another")
-        return read_table(content, file.path)
-
-    def _highest(self, commit: CommitInfo) -> int:
-        highest = pc.max(self._table(commit.data)["object_id"]).as_py()
-        return highest or 0
-
     def _same_content(self, commit: CommitInfo, sightings: pa.Table) -> None:
-        """But for the numbers of objects, which no unit knows."""
-        there, new = (sorted(table["counts"].to_pylist()) for table in (self._table(commit.data), sightings))
+        """But for the numbers of objects, which no unit knows. Once its file was merged and removed, nobody asks."""
+        try:
+            committed = read_listed(self._writer.uri, commit.data)
+        except NotFound:
+            return
+        there, new = (sorted(table["counts"].to_pylist()) for table in (committed, sightings))
         if there != new:
             raise CommitConflict(f"a unit must be done once; {commit.unit_id} is committed with other masks")
 
@@ -133,3 +126,8 @@ class VideoWriter:
         for uri in sorted(uris, key=lambda uri: uri.endswith(SUFFIX)):
             if uri.rpartition("/")[2].partition(".")[0] in ids:
                 storage.delete(uri)
+
+
+def _highest(rows: pa.Table) -> int:
+    """The highest number of an object among them."""
+    return pc.max(rows["object_id"]).as_py() or 0

@@ -12,6 +12,9 @@ import pytest
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.compact import compact
+from avs_core.archive.dead import choose_letters, retry_letters
+from avs_core.archive.gc import gc
 from avs_core.archive.ledger import load_ledger
 from avs_core.archive.numbering import Numbering
 from avs_core.archive.read import open_archive, open_frames, read_commits
@@ -223,3 +226,33 @@ def test_a_crash_at_any_call_of_the_store_leaves_no_trace(
         job(place, parts)
         assert archive_digest(place) == undisturbed, f"call {number}"
     assert number > 40
+
+
+def test_a_dead_unit_is_done_after_its_video_was_merged_and_the_unit_files_are_gone(archive: str) -> None:
+    """Its neighbours' rows are in a merged file by then: its objects follow theirs all the same."""
+    apart, whole = sample.opened(f"{archive}-apart"), sample.opened(f"{archive}-whole")
+    units = sample.units(sample.video(), 3)
+    publisher = VideoWriter(apart)
+    for unit in (units[0], units[2]):
+        publisher.finish(unit, *sample.sightings(unit))
+    publisher.give_up(units[1], "timeout", "stood still", "decode")
+    compact(apart.uri)
+    gc(apart.uri, older_than_s=0.0, now_s=4e9)
+    assert not list(storage.list_files(f"{apart.uri}/data/run={apart.run_key}/shard={units[0].shard}"))
+
+    assert retry_letters(apart.uri, choose_letters(apart.uri)) == 1
+    publisher.finish(units[1], *sample.sightings(units[1]))
+    publisher.finish(units[1], *sample.sightings(units[1]))
+    publisher.finish(units[0], *sample.sightings(units[0]))
+    for unit in (units[0], units[2]):
+        VideoWriter(whole).finish(unit, *sample.sightings(unit))
+    VideoWriter(whole).give_up(units[1], "timeout", "stood still", "decode")
+    assert retry_letters(whole.uri, choose_letters(whole.uri)) == 1
+    VideoWriter(whole).finish(units[1], *sample.sightings(units[1]))
+
+    def rows(uri: str) -> list[dict[str, object]]:
+        table = open_archive(uri).to_table(columns=["object_id", "frame_time_us", "counts"])
+        return table.sort_by([("frame_time_us", "ascending"), ("object_id", "ascending")]).to_pylist()
+
+    assert rows(apart.uri) == rows(whole.uri)
+    assert not verify(apart.uri).problems

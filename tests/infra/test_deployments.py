@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from avs_core import storage
-from avs_core.archive.dead import remove_letters
+from avs_core.archive.dead import choose_letters, retry_letters
 from avs_core.archive.lease import leased
 from avs_core.archive.staging import VideoWriter
 from avs_core.storage.examine import examine
@@ -173,7 +173,7 @@ def test_a_writer_may_remove_what_jobs_remove_and_nothing_that_readers_see(
         VideoWriter(writer).finish(unit, *sample.sightings(unit))
     unit = sample.units(sample.video("dead"))[0]
     writer.dead_letter(unit, "unreadable", "", "probe")
-    remove_letters(archive, writer.run_key, [unit.unit_id])
+    assert retry_letters(archive, choose_letters(archive)) == 1
     for night in range(8):
         with leased(archive, "reprocess", f"night {night}", lambda: None):
             pass
