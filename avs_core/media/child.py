@@ -4,6 +4,7 @@ It dies with its parent. A fault of a file is an answer; anything unforeseen end
 """
 
 import ctypes
+import gc
 import io
 import os
 import signal
@@ -44,6 +45,8 @@ def main() -> None:
         except EOFError:
             return
         answer(request, answers)
+        # A container and its streams refer to each other; left to Python's own time they pile up, frames and all.
+        gc.collect()
 
 
 def die_with_parent(parent: int) -> None:
