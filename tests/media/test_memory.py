@@ -2,17 +2,12 @@
 
 import math
 import multiprocessing
-import os
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pytest
 
-from avs_core.media.decode import GuardedDecoder
 from avs_core.media.memory import limit_memory, memory_left
 from avs_core.media.source import SQUEEZED, pass_on_memory
-from tests.media.clips import Recipe
-from tests.media.conftest import unit_of
 
 
 def limited(answers: Connection) -> None:
@@ -45,21 +40,3 @@ def test_a_complaint_with_little_memory_left_is_one_of_memory() -> None:
 
 def test_without_a_limit_a_complaint_is_one_of_the_file() -> None:
     pass_on_memory(None)
-
-
-def test_a_process_that_decodes_much_holds_no_more_than_one_that_begins(videos: Path) -> None:
-    """Containers are cycles of references: without a collection each unit leaves its frames behind."""
-    large = Recipe("large.mp4", frames=50, size=(1080, 1920)).make(videos)
-    held: list[int] = []
-    with GuardedDecoder() as decoder:
-        for _ in range(12):
-            decoder.decode(unit_of(large, 0, 2))
-            held.append(_held_by_children())
-    assert held[-1] < held[2] + 64 * 2**20, held
-
-
-def _held_by_children() -> int:
-    """Bytes of anonymous memory of this process's children."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    lines = [line for pid in children for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
