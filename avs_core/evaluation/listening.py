@@ -17,6 +17,7 @@ class Negative:
     """Under a sound of nothing in the picture; all frames in which something seen sounds under the true sound.
 
     area    share of the picture that is lit: all of it wrongly; loud  share of frames with more than 1 %
+    empty   share of frames without a lit pixel, as all should be; missed  that share under the true sound
     auroc   chance that a frame's highest probability is higher under the true sound than under this one
     miou    with the mask of the true sound (N); g_miou  2 P (1 - N) / (P + 1 - N), with P under the true sound
     """
@@ -24,6 +25,8 @@ class Negative:
     frames: int
     area: float
     loud: float
+    empty: float
+    missed: float
     auroc: float
     miou: float
     g_miou: float
@@ -109,6 +112,8 @@ def _negative(clips: Sequence[ClipControl], kind: Kind) -> Negative | None:
         frames=len(other[0]),
         area=float(other[1].mean()),
         loud=float((other[1] > QUIET).mean()),
+        empty=float((other[1] == 0).mean()),
+        missed=float((true[1] == 0).mean()),
         auroc=auroc(true[2], other[2]),
         miou=N,
         g_miou=2 * P * (1 - N) / (P + 1 - N) if P + 1 - N else 0.0,

@@ -108,8 +108,8 @@ def _listening(found: Listening) -> Table:
         table.add_row(
             f"negative: {kind}",
             str(one.frames),
-            f"lit {one.area:.3f}, frames lit {one.loud:.1%}, AUROC {one.auroc:.3f}, mIoU {one.miou:.3f}, "
-            f"G-mIoU {one.g_miou:.3f}",
+            f"lit {one.area:.3f}, frames lit {one.loud:.1%}, empty {one.empty:.1%} ({one.missed:.1%} under its own), "
+            f"AUROC {one.auroc:.3f}, mIoU {one.miou:.3f}, G-mIoU {one.g_miou:.3f}",
         )
     for name, reason in found.unavailable.items():
         table.add_row(name.replace("_", " "), "0", f"not available: {reason}")

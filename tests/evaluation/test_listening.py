@@ -30,6 +30,7 @@ def test_a_saliency_model_gains_nothing_from_the_true_sound(looked: Listening) -
     for negative in looked.negatives.values():
         assert negative.auroc == 0.5
         assert negative.loud == 1.0
+        assert negative.empty == negative.missed == 0.0
         assert negative.miou == looked.swap.miou
 
 
@@ -53,6 +54,7 @@ def test_an_oracle_that_hears_passes_everything(listened: Listening) -> None:
     assert swap.delta_silence == pytest.approx(1, abs=1e-6)
     assert set(listened.negatives) == {"silence", "white", "pink", "absent"}
     for negative in listened.negatives.values():
+        assert (negative.empty, negative.missed) == (1.0, 0.0)
         assert (negative.area, negative.loud, negative.auroc, negative.miou) == (0, 0, 1, 0)
         assert negative.g_miou == pytest.approx(1, abs=1e-6)
     assert not listened.unavailable
