@@ -20,7 +20,7 @@ def list_runs(archive: str, /, *, json: Annotated[bool, Parameter(negative="")] 
         Print one JSON line a run instead of a table.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from avs_core.archive.standing import standing
 
@@ -29,7 +29,7 @@ def list_runs(archive: str, /, *, json: Annotated[bool, Parameter(negative="")] 
         for run in found:
             print(json_format.dumps(run.model_dump(mode="json")))
         return 0
-    table = Table("", "run", "model", "threshold", "done", "dead", "in progress", title=f"{len(found)} runs")
+    table = Table("", Column("run", no_wrap=True), "model", "threshold", "done", "dead", "in progress")
     for run in found:
         counts = map(str, (run.done, run.dead, run.in_progress))
         table.add_row("*" if run.current else "", run.run_key, run.model, f"{run.thresholds.get('mask')}", *counts)
