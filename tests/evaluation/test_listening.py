@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from avs_core.evaluation.controls import ClipControl, UnderSound
 from avs_core.evaluation.examine import evaluate_set
-from avs_core.evaluation.listening import Listening, auroc
+from avs_core.evaluation.listening import Listening, auroc, listening
 from tests.evaluation.worlds import EYE, ORACLE, World
 
 
@@ -82,3 +83,13 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
     positive, negative = rng.integers(0, 9, 40) + 1.0, rng.integers(0, 9, 30) * 1.0
     pairs = [1.0 if p > n else 0.5 if p == n else 0.0 for p in positive for n in negative]
     assert auroc(positive, negative) == pytest.approx(np.mean(pairs))
+
+
+def test_a_frame_is_empty_only_if_no_pixel_is_lit_and_silent_frames_do_not_count() -> None:
+    true = UnderSound(iou=(0.5, 0.0, 0.0, 0.0), lit=(0.1, 0.2, 0.0, 0.0), peak=(0.9, 0.9, 0.1, 0.1))
+    other = UnderSound(iou=(0.0,) * 4, lit=(0.0, 1e-5, 0.0, 0.0), peak=(0.1, 0.3, 0.1, 0.1))
+    sounding = (True, True, True, False)
+    found = listening([ClipControl(0, "a", sounding, {"true": true, "silence": other}, (), False, False)]).negatives
+    assert found["silence"].empty == pytest.approx(2 / 3)
+    assert found["silence"].missed == pytest.approx(1 / 3)
+    assert found["silence"].loud == 0
