@@ -35,7 +35,7 @@ def encode(mask: Bool[np.ndarray, "H W"] | UInt8[np.ndarray, "H W"]) -> Rle:
         raise InputError(f"a mask must be (H, W) of bool or uint8, got {mask.shape} of {mask.dtype}")
     if 0 in mask.shape:
         raise InputError(f"a mask must have at least one pixel, got {mask.shape}")
-    inside = np.asfortranarray(mask != 0).view(np.uint8)
+    inside = np.asfortranarray(mask if mask.dtype == np.bool_ else mask != 0).view(np.uint8)
     encoded = coco.encode(inside)
     return Rle(size=[int(side) for side in encoded["size"]], counts=bytes(encoded["counts"]))
 

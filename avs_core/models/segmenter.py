@@ -145,10 +145,11 @@ class WindowSegmenter(ABC):
     def _union(self, logits: Float[Tensor, "h w"], size: tuple[int, int]) -> Iterator[ObjectMask]:
         """Object 0 of one frame, if anything sounds."""
         probability = torch.sigmoid(enlarged(logits[None], size)[0])
-        mask = probability > self.threshold
-        if bool(mask.any()):
-            score = float(probability[mask].double().mean())
-            yield ObjectMask(object_id=0, mask=mask.cpu().numpy(), score=score)
+        lit = probability > self.threshold
+        mask = by_columns(lit)
+        if pixels := np.count_nonzero(mask):
+            score = float(torch.where(lit, probability, 0).sum(dtype=torch.float64)) / pixels
+            yield ObjectMask(object_id=0, mask=mask, score=score)
 
 
 class UnionSegmenter(WindowSegmenter):
@@ -187,12 +188,12 @@ class InstanceSegmenter(WindowSegmenter):
         p, masks = found.probabilities[0, place], found.masks[0, place]
         heard = torch.sigmoid(answer.heard[0, place])
         for number, i in enumerate(objects(p, masks).tolist(), 1):
-            mask = enlarged(masks[i][None], size)[0] > 0
-            if bool(mask.any()):
+            mask = by_columns(enlarged(masks[i][None], size)[0] > 0)
+            if mask.any():
                 kind, raw = int(p[i].argmax()), answer.sounding[0, place, i]
                 yield ObjectMask(
                     object_id=number,
-                    mask=mask.cpu().numpy(),
+                    mask=mask,
                     score=float(raw if self._config.calibration is None else self._config.calibration(raw)),
                     sounding=float(raw) > self.threshold,
                     category=self._categories[kind],
@@ -222,6 +223,11 @@ def objects(p: Float[Tensor, "N K"], masks: Float[Tensor, "N h w"]) -> Int64[Ten
 def enlarged(logits: Float[Tensor, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n H W"]:
     """Logits at the target size: enlarged before they are cut off, so that edges are smooth."""
     return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def by_columns(mask: Bool[Tensor, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The same pixels in memory column by column, as run-length encoding goes through them."""
+    return mask.T.contiguous().cpu().numpy().T
 
 
 def windows(start_s: int, stop_s: int, window_s: int) -> Iterator[tuple[int, int]]:
