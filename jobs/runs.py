@@ -73,3 +73,9 @@ def remove(archive: str, run: str, /, *, dry_run: Annotated[bool, Parameter(nega
     gone = remove_run(archive, run, dry_run)
     print(f"{run}: {gone.files} files, {gone.bytes / 1e6:.1f} MB {'would be removed' if dry_run else 'removed'}")
     return 0
+
+
+if __name__ == "__main__":
+    from jobs.main import run_verb
+
+    run_verb("runs")

@@ -15,6 +15,11 @@ from ray.data import DataContext
 
 from avs_core.errors import ClusterUnavailable, ConfigError
 
+LOG = logging.getLogger(__name__)
+
+STARTS = 3
+"""A node gives itself 15 s to start its own helpers; on a busy machine that is not always enough."""
+
 STAGE_CPUS = {"decode": 0.5, "segment": 0.75, "commit": 0.25}
 """CPUs that an actor of each stage asks Ray for, on a cluster that has enough."""
 
@@ -56,16 +61,23 @@ def _connect(address: str) -> None:
     # Ray Data's actor pools make the core complain of their own arguments at every start; the session's logs keep it.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    try:
-        with _core_silenced(), _handlers_kept():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, ValueError) as error:
-        raise ConfigError(f"a Ray address must name a running cluster; {address} does not answer: {error}") from error
-    except Exception as error:  # Ray has no class for a node that does not come up
-        raise ClusterUnavailable(
-            f"Ray must start within its time; {address} did not: {error} Look at the machine's load and memory, "
-            f"then run the same command again"
-        ) from error
+    for left in reversed(range(STARTS)):
+        try:
+            with _core_silenced(), _handlers_kept():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+            return
+        except (ConnectionError, ValueError) as error:
+            raise ConfigError(
+                f"a Ray address must name a running cluster; {address} does not answer: {error}"
+            ) from error
+        except Exception as error:  # Ray has no class for a node that does not come up
+            ray.shutdown()
+            if not left:
+                raise ClusterUnavailable(
+                    f"Ray must start within its time; {address} did not, {STARTS} times: {error} Look at the "
+                    f"machine's load and memory, then run the same command again"
+                ) from error
+            LOG.warning("Ray did not start within its time, it is tried again: %s", error)
 
 
 @contextmanager

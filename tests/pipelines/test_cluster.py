@@ -2,8 +2,9 @@
 
 import pytest
 
-from avs_core.errors import ConfigError
-from avs_core.pipelines.cluster import STAGE_CPUS, size_pools
+from avs_core.errors import ClusterUnavailable, ConfigError
+from avs_core.pipelines import cluster
+from avs_core.pipelines.cluster import STAGE_CPUS, STARTS, connected, size_pools
 
 
 @pytest.fixture
@@ -31,3 +32,23 @@ def test_gpus_that_are_not_there_yet_are_asked_for_only_where_they_may_come() ->
     pools = size_pools(100, "cuda", 8, 4, grow=True)
     assert (pools.segmenters, pools.gpus_per_segmenter) == (4, 1.0)
     assert size_pools(100, "auto", 8, 4, grow=True).gpus_per_segmenter == 0.0
+
+
+@pytest.mark.parametrize("late", range(STARTS + 1))
+def test_a_ray_that_starts_too_slowly_is_tried_again(late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def start(**settings: object) -> None:
+        tries.append(settings)
+        if len(tries) <= late:
+            raise RuntimeError("the current node timed out during startup")
+
+    monkeypatch.setattr(cluster.ray, "init", start)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster, "_quieten", lambda: None)
+    if late < STARTS:
+        with connected("local"):
+            assert len(tries) == late + 1
+    else:
+        with pytest.raises(ClusterUnavailable, match=f"did not, {STARTS} times"), connected("local"):
+            pass
