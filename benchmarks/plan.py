@@ -1,7 +1,8 @@
 """Planning a million videos: from scratch, and when there is nothing to do; time and memory, and whether it is linear.
 
 Real files on the local disk, empty ones, in folders of a thousand, and an archive with the name of a commit for each:
-a plan opens neither. Each case is a process of its own. `python -m benchmarks.plan --videos 100000` for other sizes.
+a plan opens neither. Each case is a process of its own. `python -m benchmarks.plan --videos 100000` for other sizes;
+with `--s3` files and archive are objects of a real S3 server on this machine.
 """
 
 import argparse
@@ -11,8 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 
+from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.layout import commits_folder, unit_path
 from avs_core.archive.schema import RunRecord, run_key
@@ -23,16 +29,20 @@ from benchmarks.measure import Row
 
 SIZES = (100_000, 1_000_000)
 A_FOLDER = 1000
+WRITERS = 16
 RECORD = RunRecord(model="none", weights_sha256="0" * 64)
 
 
-def run(sizes: tuple[int, ...] = SIZES) -> list[Row]:
-    """Seconds and peak memory of each size, and the ratio of the largest to the smallest, by video."""
+def run(sizes: tuple[int, ...] = SIZES, place: Callable[[], AbstractContextManager[str]] | None = None) -> list[Row]:
+    """Seconds and peak memory of each size, and the ratio of the largest to the smallest, by video.
+
+    `place` gives a new folder or prefix for each size [default: on the local disk].
+    """
     rows: list[Row] = []
     took: dict[tuple[str, int], float] = {}
     for size in sizes:
-        with tempfile.TemporaryDirectory(prefix="plan-") as folder:
-            videos, archive = Path(folder) / "videos", Path(folder) / "archive"
+        with (place or _on_disk)() as folder:
+            videos, archive = f"{folder}/videos", f"{folder}/archive"
             _make_files(videos, size)
             for case in ("from scratch", "nothing to do"):
                 if case == "nothing to do":
@@ -53,28 +63,54 @@ def run(sizes: tuple[int, ...] = SIZES) -> list[Row]:
     return rows
 
 
-def _make_files(folder: Path, count: int) -> None:
-    for first in range(0, count, A_FOLDER):
-        (place := folder / f"{first // A_FOLDER:05d}").mkdir(parents=True)
-        for index in range(first, min(first + A_FOLDER, count)):
-            _touch(f"{place}/{index:08d}.mp4")
+@contextmanager
+def _on_disk() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="plan-") as folder:
+        yield folder
 
 
-def _commit_all(videos: Path, archive: Path) -> None:
+@contextmanager
+def on_s3() -> Iterator[str]:
+    """A bucket of a SeaweedFS that runs as long."""
+    from tests.s3_server import Seaweed
+
+    with tempfile.TemporaryDirectory(prefix="plan-") as folder:
+        seaweed = Seaweed(Path(folder))
+        seaweed.start()
+        os.environ.update(seaweed.server.environment)
+        try:
+            yield seaweed.server.uri
+        finally:
+            seaweed.stop()
+
+
+def _make_files(folder: str, count: int) -> None:
+    _touch(f"{folder}/{index // A_FOLDER:05d}/{index:08d}.mp4" for index in range(count))
+
+
+def _commit_all(videos: str, archive: str) -> None:
     """The names of the commits of all videos; what they would hold is not there."""
-    writer = ArchiveWriter(str(archive), RECORD)
+    writer = ArchiveWriter(archive, RECORD)
     writer.open_run()
-    (archive / commits_folder(writer.run_key)).mkdir(parents=True)
-    for video in find_videos([str(videos)]):
-        _touch(f"{archive}/{unit_path(commits_folder(writer.run_key), unprobed(video).unit_id)}")
+    units = (unprobed(video).unit_id for video in find_videos([videos]))
+    _touch(f"{archive}/{unit_path(commits_folder(writer.run_key), unit_id)}" for unit_id in units)
 
 
-def _touch(path: str) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+def _touch(uris: Iterable[str]) -> None:
+    """Empty files or objects of these names."""
+    left = iter(uris)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        while names := list(islice(left, A_FOLDER)):
+            if names[0].startswith("s3://"):
+                list(pool.map(lambda name: storage.write_bytes(name, b""), names))
+                continue
+            for name in names:
+                Path(name).parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644))
 
 
-def _measured(videos: Path, archive: Path) -> dict[str, object]:
-    command = [sys.executable, "-m", "benchmarks.plan", "--child", str(videos), str(archive)]
+def _measured(videos: str, archive: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "benchmarks.plan", "--child", videos, archive]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout))
 
@@ -96,6 +132,7 @@ def _child(videos: str, archive: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--s3", action="store_true", help="on a real S3 server, not on the disk")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -103,4 +140,4 @@ if __name__ == "__main__":
     else:
         from benchmarks.__main__ import show
 
-        show("plan", run(tuple(arguments.videos)))
+        show("plan", run(tuple(arguments.videos), on_s3 if arguments.s3 else None))

@@ -9,7 +9,10 @@ from hypothesis import settings
 
 import avs_core
 from tests import forgetful_s3
-from tests import s3_server as seaweed
+from tests.s3_server import S3Server, Seaweed
+from tests.tolls import pytest_terminal_summary, toll
+
+__all__ = ["pytest_terminal_summary", "toll"]
 
 _BUCKETS = itertools.count()
 
@@ -25,20 +28,30 @@ def demo_clips() -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweed.S3Server]:
-    """A real S3 server for the whole session."""
-    with seaweed.running(tmp_path_factory.mktemp("seaweedfs")) as server:
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real S3 server for the whole session, for tests that kill it and start it again."""
+    server = Seaweed(tmp_path_factory.mktemp("seaweedfs"))
+    try:
+        server.start()
         yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(seaweed: Seaweed) -> S3Server:
+    """Where that server is."""
+    return seaweed.server
 
 
 @pytest.fixture
-def s3(s3_server: seaweed.S3Server) -> seaweed.S3Server:
+def s3(s3_server: S3Server) -> S3Server:
     """That server with an empty bucket; its `environment` is for child processes."""
     return s3_server.with_bucket(f"bucket-{next(_BUCKETS)}")
 
 
 @pytest.fixture
-def s3_bucket(s3: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of an empty bucket that this process can open: its environment is set."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
@@ -47,7 +60,7 @@ def s3_bucket(s3: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def forgetful_bucket(s3: seaweed.S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def forgetful_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URI of an empty bucket in a store that ignores conditional writes."""
     with forgetful_s3.in_front_of(s3) as server:
         for name, value in server.environment.items():

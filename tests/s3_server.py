@@ -58,40 +58,52 @@ class S3Server:
             client.put_object(Bucket=self.bucket, Key=key, Body=data)
 
 
-@contextlib.contextmanager
-def running(folder: Path) -> Iterator[S3Server]:
-    """A server with its data in the folder, stopped at the end of the block."""
-    s3, master, volume, filer = _free_ports(4)
-    data = folder / "data"
-    data.mkdir()
-    command = [
-        _binary(),
-        "mini",
-        f"-dir={data}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        f"-s3.port={s3}",
-        f"-master.port={master}",
-        f"-volume.port={volume}",
-        f"-filer.port={filer}",
-        "-webdav=false",
-        "-admin.ui=false",
-        "-master.telemetry=false",
-    ]
-    environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+class Seaweed:
+    """A SeaweedFS that can die and come back with what it had stored."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        s3, master, volume, filer = _free_ports(4)
+        data = folder / "data"
+        data.mkdir()
+        self._command = [
+            _binary(),
+            "mini",
+            f"-dir={data}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            f"-s3.port={s3}",
+            f"-master.port={master}",
+            f"-volume.port={volume}",
+            f"-filer.port={filer}",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-master.telemetry=false",
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.server = S3Server(f"http://127.0.0.1:{s3}")
+
+    def start(self) -> None:
+        """Until it takes requests."""
+        environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+        with (self._folder / "log.txt").open("ab") as log:
+            self._process = subprocess.Popen(self._command, cwd=self._folder, env=environment, stdout=log, stderr=log)
+        _wait(self.server, self._process, self._folder / "log.txt")
+
+    def kill(self) -> None:
+        """With SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """In order, if that does not take long."""
+        assert self._process is not None
+        self._process.terminate()
         try:
-            server = S3Server(f"http://127.0.0.1:{s3}")
-            _wait(server, process, folder / "log.txt")
-            yield server
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
 
 def _binary() -> str:
@@ -141,7 +153,9 @@ def _wait(server: S3Server, process: "subprocess.Popen[bytes]", log: Path) -> No
     while True:
         try:
             server.with_bucket(server.bucket)
-        except (BotoCoreError, ClientError):
+        except (BotoCoreError, ClientError) as error:
+            if "BucketAlready" in str(error):  # it came back
+                return
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"SeaweedFS did not start:\n{log.read_text(errors='replace')[-4000:]}") from None
             time.sleep(0.2)

@@ -1,0 +1,138 @@
+"""A job that is disturbed, run again to its end, and compared with the one that nobody disturbed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from avs_core import storage
+from avs_core.archive.read import dead_letters, open_archive, read_commits
+from avs_core.archive.verify import archive_digest, verify
+from tests.tolls import Toll
+
+QUIETLY = ("--json", "--no-tracking", "--no-report")
+UNITS = ("--unit-s", "5")
+"""So short that most clips are cut: staged units and published videos are disturbed too."""
+DONE = (0, 3)
+PATIENCE_S = 400
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an archive holds: one hash over its content, rows, videos done, and dead ones with their class."""
+
+    digest: str
+    rows: int
+    done: frozenset[str]
+    dead: tuple[tuple[str, str], ...]
+
+
+def outcome(archive: str) -> Outcome:
+    """Of an archive that holds what its commits say."""
+    report = verify(archive)
+    assert not report.problems
+    letters = dead_letters(archive).to_pylist()
+    return Outcome(
+        digest=archive_digest(archive),
+        rows=open_archive(archive).count_rows(),
+        done=frozenset(PurePosixPath(commit.video.uri).name for commit in read_commits(archive)),
+        dead=tuple(sorted((PurePosixPath(row["video_uri"]).name, row["error_class"]) for row in letters)),
+    )
+
+
+def shown(archive: str) -> list[tuple[str, int, int, bytes]]:
+    """What a reader gets, of an archive that holds what its commits say."""
+    assert not verify(archive).problems
+    columns = ["video_uri", "object_id", "frame_index", "counts"]
+    return sorted(tuple(row.values()) for row in open_archive(archive).to_table(columns).to_pylist())
+
+
+def start(verb: str, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    """A verb in a session of its own, so that only the driver gets a signal."""
+    command = [sys.executable, "-m", f"jobs.{verb}", *arguments]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def end(job: "subprocess.Popen[str]", *codes: int) -> dict[str, Any]:
+    """The JSON that a job ends with, or what it complained of; its exit code must be one of these, if any are named."""
+    out, err = job.communicate(timeout=PATIENCE_S)
+    assert not codes or job.returncode in codes, f"exit code {job.returncode}: {err}"
+    assert job.returncode < 0 or "Traceback" not in err, err
+    found: dict[str, Any] = json.loads(out.splitlines()[-1]) if out else {"error": err}
+    return found | {"code": job.returncode}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Videos, the archive that is made of them, and what came out where nobody disturbed."""
+
+    videos: str
+    archive: str
+    expected: Outcome
+    undisturbed_s: float
+    toll: Toll
+    began: float
+
+    def start(self, *flags: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+        """The main job."""
+        return start(
+            "segment", self.videos, "--archive", self.archive, *QUIETLY, *UNITS, *flags, environment=environment
+        )
+
+    def recover(self, *flags: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Run it again to its end; the archive is then as if nothing had happened."""
+        ended = end(self.start(*flags, environment=environment), *DONE)
+        self.check()
+        return ended
+
+    def check(self) -> None:
+        """Nothing lost, nothing twice, every innocent video done, every guilty one dead of the right class."""
+        self.toll.lost_s = max(time.monotonic() - self.began - self.undisturbed_s, 0.0)
+        assert outcome(self.archive) == self.expected
+        self.toll.survived = True
+
+    def commits(self) -> int:
+        """How many videos are done."""
+        return sum(1 for _ in storage.list_files(storage.join(self.archive, "_commits")))
+
+    def wait_for(self, job: "subprocess.Popen[str]", commits: int) -> None:
+        """Until so many videos are done, or the job has ended."""
+        while job.poll() is None and self.commits() < commits:
+            time.sleep(0.1)
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Process ids below one, and what each calls itself."""
+    for child in _children(pid):
+        yield child, title_of(child)
+        yield from descendants(child)
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += [int(child) for child in task.read_text().split()]
+        except OSError:  # gone meanwhile
+            continue
+    return found
+
+
+def title_of(pid: int) -> str:
+    """Its command line, or what it calls itself instead; "" once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
