@@ -18,7 +18,7 @@ test-slow: setup     ## large models, every codec against ffmpeg, the real sourc
 test-integration: setup  ## a real S3 server, a real Ray, a real MLflow server
 	$(BIN)/pytest -m integration
 
-chaos: setup         ## processes killed at random moments, archives compared byte for byte
+chaos: setup         ## store, disk, network and processes fail under whole jobs; archives compared byte for byte; a table at the end
 	$(BIN)/pytest -m chaos
 
 check: setup         ## lint, types, import contracts

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from avs_core import storage
-from avs_core.archive.read import dead_letters, open_archive, read_commits
+from avs_core.archive.read import committed_files, dead_letters, open_archive, read_commits
 from avs_core.archive.verify import archive_digest, verify
 from tests.tolls import Toll
 
@@ -20,14 +20,17 @@ UNITS = ("--unit-s", "5")
 """So short that most clips are cut: staged units and published videos are disturbed too."""
 DONE = (0, 3)
 PATIENCE_S = 400
+PAGE = 4096
+"""Bytes."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an archive holds: one hash over its content, rows, videos done, and dead ones with their class."""
+    """What an archive holds: one hash over its content, rows, pages of data, videos done, dead ones with class."""
 
     digest: str
     rows: int
+    pages: int
     done: frozenset[str]
     dead: tuple[tuple[str, str], ...]
 
@@ -40,6 +43,7 @@ def outcome(archive: str) -> Outcome:
     return Outcome(
         digest=archive_digest(archive),
         rows=open_archive(archive).count_rows(),
+        pages=sum(-(-storage.info(file).size // PAGE) for file in committed_files(archive)),
         done=frozenset(PurePosixPath(commit.video.uri).name for commit in read_commits(archive)),
         dead=tuple(sorted((PurePosixPath(row["video_uri"]).name, row["error_class"]) for row in letters)),
     )

@@ -6,19 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.scene import DONE, Scene, end
+from tests.chaos.scene import DONE, PAGE, Outcome, Scene, end
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-SMALL, LARGE = "300k", "200m"
-"""The archive of the demo clips takes more than the one and less than the other."""
-
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, in memory."""
+def small_disk(tmp_path: Path, undisturbed: tuple[Outcome, float]) -> Iterator[Path]:
+    """A file system of its own, in memory, for half of what the archive takes."""
     (place := tmp_path / "disk").mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(place)], capture_output=True)
+    half = f"size={undisturbed[0].pages * PAGE // 2}"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", half, "tmpfs", str(place)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"a file system can't be mounted here: {mounted.stderr.decode().strip()}")
     yield place
@@ -31,11 +29,10 @@ def test_the_disk_is_full(small_disk: Path, scene_at: Callable[[str], Scene]) ->
     ended = end(scene.start(), 1)
     assert 0 < scene.commits() < len(scene.expected.done)
     assert ended["failed"] > 0
-    subprocess.run(["mount", "-o", f"remount,size={LARGE}", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     scene.recover()
 
 
-@pytest.mark.ci_slice
 def test_two_drivers_at_once(scene: Scene) -> None:
     scene.toll.fault, scene.toll.injected = "a second driver on the same archive", 1
     for job in [scene.start(), scene.start()]:
