@@ -49,6 +49,12 @@ def outcome(archive: str) -> Outcome:
     )
 
 
+def units_done(archive: str) -> int:
+    """Units that are committed, and those that wait for the rest of their video."""
+    folders = (storage.join(archive, name) for name in ("_staged", "_commits"))
+    return sum(found.uri.endswith(".json") for folder in folders for found in storage.list_files(folder))
+
+
 def shown(archive: str) -> list[tuple[str, int, int, bytes]]:
     """What a reader gets, of an archive that holds what its commits say."""
     assert not verify(archive).problems
@@ -108,11 +114,11 @@ class Scene:
         self.toll.survived = True
 
     def commits(self) -> int:
-        """How many videos are done."""
-        return sum(1 for _ in storage.list_files(storage.join(self.archive, "_commits")))
+        """How many units are done."""
+        return units_done(self.archive)
 
     def wait_for(self, job: "subprocess.Popen[str]", commits: int) -> None:
-        """Until so many videos are done, or the job has ended."""
+        """Until so many units are done, or the job has ended."""
         while job.poll() is None and self.commits() < commits:
             time.sleep(0.1)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.conftest import CLIPS
-from tests.chaos.scene import DONE, QUIETLY, UNITS, descendants, end, outcome, title_of
+from tests.chaos.scene import DONE, QUIETLY, UNITS, descendants, end, outcome, title_of, units_done
 from tests.tolls import Toll
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1200)]
@@ -160,7 +160,7 @@ def test_the_network_is_cut(
     end(job(undisturbed), 0)
     began = time.monotonic()
     disturbed = job(archive)
-    while disturbed.poll() is None and not list(archive.glob("_commits/*/*.json")):
+    while disturbed.poll() is None and not units_done(str(archive)):
         time.sleep(0.1)
     assert disturbed.poll() is None
     with network.cut():
