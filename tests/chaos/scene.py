@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -110,7 +110,9 @@ class Scene:
     def check(self) -> None:
         """Nothing lost, nothing twice, every innocent video done, every guilty one dead of the right class."""
         self.toll.lost_s = max(time.monotonic() - self.began - self.undisturbed_s, 0.0)
-        assert outcome(self.archive) == self.expected
+        found, wanted = asdict(outcome(self.archive)), asdict(self.expected)
+        differing = {name: (found[name], wanted[name]) for name in wanted if found[name] != wanted[name]}
+        assert not differing, f"found and wanted: {differing}"
         self.toll.survived = True
 
     def commits(self) -> int:
