@@ -64,11 +64,13 @@ class MediaError(AvsError):
 
     dead_class    names the fault in the archive's dead letters
     by_decoder    another version of the decoder may judge otherwise: its letters are then tried again
+    by_store      the store may judge otherwise at any time: every job tries its letters again
     by_neighbour  what ran beside may be the cause: the file is tried again alone before it is blamed
     """
 
     dead_class: ClassVar[str] = "media"
     by_decoder: ClassVar[bool] = True
+    by_store: ClassVar[bool] = False
     by_neighbour: ClassVar[bool] = False
 
 
@@ -142,6 +144,7 @@ class MediaDenied(MediaError):
 
     dead_class = "denied"
     by_decoder = False
+    by_store = True
 
 
 DEAD_CLASSES = {kind.dead_class: kind for kind in MediaError.__subclasses__()}

@@ -146,7 +146,7 @@ class ArchiveWriter:
     ) -> None:
         """Record why a unit can't be done; a unit that is committed gets no letter.
 
-        The first letter stays, unless another version of the decoder wrote it.
+        The first letter stays, unless it is in doubt: another decoder wrote it, or the store had refused the file.
         """
         if storage.is_file(storage.join(self.uri, unit_path(commits_folder(self.run_key), unit.unit_id))):
             return
@@ -169,7 +169,7 @@ class ArchiveWriter:
         if settle(uri, content):
             return
         earlier = _read_if_there(uri)
-        if earlier is None or parse(DeadLetter, earlier, uri).software.decoder != self.software.decoder:
+        if earlier is None or parse(DeadLetter, earlier, uri).doubtful(self.software.decoder):
             storage.write_bytes(uri, content)
 
     def _record_bytes(self) -> bytes:

@@ -62,12 +62,12 @@ def retry_letters(uri: str, letters: Iterable[DeadLetter], run: str | None = Non
     return len(ids)
 
 
-def forget_replaced(uri: str, run_key: str, outdated: frozenset[str]) -> None:
-    """Remove letters of another decoder (`Ledger.outdated`) whose videos are settled without them, in another cut."""
+def forget_replaced(uri: str, run_key: str, doubtful: frozenset[str]) -> None:
+    """Remove letters that were in doubt (`Ledger.doubtful`) whose videos are settled without them, in another cut."""
     archive = storage.normalise(uri)
     now = load_ledger(archive, run_key)
-    keys = video_keys(replace(now, dead=now.dead - outdated))
-    replaced = (unit_id for unit_id in sorted(now.dead & outdated) if keys.settled(unit_id.partition("-")[0]))
+    keys = video_keys(replace(now, dead=now.dead - doubtful))
+    replaced = (unit_id for unit_id in sorted(now.dead & doubtful) if keys.settled(unit_id.partition("-")[0]))
     _remove(archive, run_key, replaced)
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from avs_core import storage
 from avs_core.archive.schema import SCHEMA_VERSION
 from avs_core.clip import Unit, VideoRef
-from avs_core.errors import CorruptArchive
+from avs_core.errors import DEAD_CLASSES, CorruptArchive
 
 RUNS = "_runs"
 COMMITS = "_commits"
@@ -116,6 +116,11 @@ class DeadLetter(StoredRecord):
     attempts: int
     flags: tuple[str, ...] = ()
     software: Software = Software()
+
+    def doubtful(self, decoder: str) -> bool:
+        """Whether a job with these versions of the decoder may come to another end with the file as it is."""
+        kind = DEAD_CLASSES.get(self.error_class)
+        return kind is not None and (kind.by_store or (kind.by_decoder and self.software.decoder != decoder))
 
 
 def run_path(run_key: str) -> str:

@@ -1,6 +1,7 @@
 """What a run has done, from a listing: the names of commits and dead letters suffice.
 
-Letters are opened only to tell which of them another version of the decoder wrote.
+Letters are opened only to tell which of them are in doubt: another version of the decoder wrote them, or the store
+refused the file.
 """
 
 from collections import Counter
@@ -10,7 +11,6 @@ from dataclasses import dataclass, field
 from avs_core import storage
 from avs_core.archive.layout import DeadLetter, commits_folder, dead_folder, staging, touched_folder, unit_ids
 from avs_core.archive.state import read_records
-from avs_core.errors import DEAD_CLASSES
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class Ledger:
     """The ids of a run's units that need nothing more. A unit that is committed and dead counts as committed.
 
     Those that are `staged` wait for the others of their video, see avs_core.archive.staging. `touched` are keys of
-    videos that were written again with the content they had, see avs_core.archive.touched. Units that are `outdated`
-    need another look: another decoder judged them, and their letters stay until then.
+    videos that were written again with the content they had, see avs_core.archive.touched. Units that are `doubtful`
+    need another look: another decoder judged them, or the store refused their file, and their letters stay until then.
     """
 
     committed: frozenset[str] = frozenset()
     dead: frozenset[str] = frozenset()
     staged: frozenset[str] = frozenset()
     touched: frozenset[str] = frozenset()
-    outdated: frozenset[str] = frozenset()
+    doubtful: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,20 @@ class VideoKeys:
 def load_ledger(uri: str, run_key: str, decoder: str | None = None) -> Ledger:
     """The ledger of a run; empty where there is no archive yet.
 
-    With `decoder`, the versions in use, letters that another version's decoder is the reason of are outdated.
+    With `decoder`, the versions in use, letters are told apart that a job with them would not have to write again.
     """
     archive = storage.normalise(uri)
     committed = unit_ids(archive, commits_folder(run_key))
     dead = unit_ids(archive, dead_folder(run_key)) - committed
     staged = unit_ids(archive, staging(run_key), recursive=True)
     touched = unit_ids(archive, touched_folder(run_key))
-    outdated = frozenset() if decoder is None else _outdated(archive, run_key, dead, decoder)
-    return Ledger(committed, dead - outdated, staged, touched, outdated)
+    doubtful = frozenset() if decoder is None else _doubtful(archive, run_key, dead, decoder)
+    return Ledger(committed, dead - doubtful, staged, touched, doubtful)
 
 
-def _outdated(archive: str, run_key: str, dead: frozenset[str], decoder: str) -> frozenset[str]:
+def _doubtful(archive: str, run_key: str, dead: frozenset[str], decoder: str) -> frozenset[str]:
     letters = read_records(archive, dead_folder(run_key), DeadLetter, dead)
-    judged = {name for name, kind in DEAD_CLASSES.items() if kind.by_decoder}
-    return frozenset(
-        letter.unit_id for letter in letters if letter.error_class in judged and letter.software.decoder != decoder
-    )
+    return frozenset(letter.unit_id for letter in letters if letter.doubtful(decoder))
 
 
 def video_keys(ledger: Ledger) -> VideoKeys:
@@ -78,7 +75,7 @@ def video_keys(ledger: Ledger) -> VideoKeys:
             (keys.dead if key in dead else keys.done).add(key)
         elif not keys.settled(key):
             keys.begun.add(key)
-    waiting = ledger.staged | ledger.outdated
+    waiting = ledger.staged | ledger.doubtful
     keys.begun.update(key for key, _ in map(_cut, waiting) if not keys.settled(key))
     return keys
 

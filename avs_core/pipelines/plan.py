@@ -43,7 +43,7 @@ class State(StrEnum):
     CHANGED = "changed"  # known in another version
     TOUCHED = "touched"  # written again with the content it had: its masks stand
     STALE = "stale model"  # done by another run: other weights, thresholds or settings
-    IN_PROGRESS = "in progress"  # some of its units are done
+    IN_PROGRESS = "in progress"  # some of its units are done, or its dead letter is in doubt
     DONE = "done"
     DEAD = "dead"  # settled, and a part of it could not be done
     DELETED = "deleted"  # in the archive, not among the inputs, and not in the store any more

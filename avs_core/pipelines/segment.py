@@ -211,8 +211,8 @@ def segment(
         if totals.video_seconds:
             stats = _stats(started, time.monotonic() - clock, totals, pools)
             with_retries(lambda: record_stats(config.archive, writer.run_key, stats))
-    if ledger.outdated:
-        forget_replaced(config.archive, writer.run_key, ledger.outdated)
+    if ledger.doubtful:
+        forget_replaced(config.archive, writer.run_key, ledger.doubtful)
     result = _result(config, writer.run_key, plan, totals, time.monotonic() - clock, brake)
     tracker.log_metrics({**totals.metrics(), "seconds": result.seconds, "dead_videos": result.dead}, step=totals.rows)
     return result

@@ -128,8 +128,19 @@ def test_another_decoder_looks_again_at_what_a_decoder_judged(archive: str, erro
     assert load_ledger(archive, writer.run_key).dead == ids
     assert load_ledger(archive, writer.run_key, OLD.decoder).dead == ids
     ledger = load_ledger(archive, writer.run_key, NEW.decoder)
-    assert (ledger.dead, ledger.outdated) == ((frozenset(), ids) if again else (ids, frozenset()))
+    assert (ledger.dead, ledger.doubtful) == ((frozenset(), ids) if again else (ids, frozenset()))
     assert dead_letters(archive).num_rows == 1
+
+
+def test_what_the_store_refused_is_asked_for_again_by_every_job(archive: str) -> None:
+    writer, one = signed(archive, OLD), sample.units(sample.video("refused"))[0]
+    writer.dead_letter(one, "denied", "403", "probe")
+    ledger = load_ledger(archive, writer.run_key, OLD.decoder)
+    assert (ledger.dead, ledger.doubtful) == (frozenset(), frozenset({one.unit_id}))
+    assert load_ledger(archive, writer.run_key).dead == ledger.doubtful
+    for error_class in ("truncated", "denied"):
+        writer.dead_letter(one, error_class, "a second look", "probe")
+        assert [row["error_class"] for row in dead_letters(archive).to_pylist()] == ["truncated"]
 
 
 def test_the_letter_of_another_decoder_is_replaced_and_that_of_the_same_stays(archive: str) -> None:
@@ -147,10 +158,10 @@ def test_the_letter_of_another_decoder_goes_once_its_video_is_settled_in_another
     video = sample.video("misjudged")
     signed(archive, OLD).dead_letter(Unit(video, 0, 1), "unreadable", "no header", "probe")
     writer = signed(archive, NEW)
-    outdated = load_ledger(archive, writer.run_key, NEW.decoder).outdated
+    doubtful = load_ledger(archive, writer.run_key, NEW.decoder).doubtful
     for unit in sample.units(video, 2)[:settled]:
         sample.commit(writer, unit)
-    forget_replaced(archive, writer.run_key, outdated)
+    forget_replaced(archive, writer.run_key, doubtful)
     assert dead_letters(archive).num_rows == left
 
 
@@ -158,8 +169,8 @@ def test_a_letter_that_was_written_anew_is_not_forgotten(archive: str) -> None:
     done, dead = sample.units(sample.video("half"), 2)
     signed(archive, OLD).dead_letter(dead, "corrupt", "bad packet", "decode")
     writer = signed(archive, NEW)
-    outdated = load_ledger(archive, writer.run_key, NEW.decoder).outdated
+    doubtful = load_ledger(archive, writer.run_key, NEW.decoder).doubtful
     sample.commit(writer, done)
     writer.dead_letter(dead, "corrupt", "bad packet", "decode")
-    forget_replaced(archive, writer.run_key, outdated)
+    forget_replaced(archive, writer.run_key, doubtful)
     assert [row["decoder"] for row in dead_letters(archive).to_pylist()] == [NEW.decoder]

@@ -61,10 +61,11 @@ class Exchange:
         for name, value in answer.headers:
             if name.lower() not in OWN or (self.verb == "HEAD" and name.lower() == "content-length"):
                 self._handler.send_header(name, value)
+        content = b"" if self.verb == "HEAD" else answer.content
         if self.verb != "HEAD":
-            self._handler.send_header("Content-Length", str(len(answer.content)))
+            self._handler.send_header("Content-Length", str(len(content)))
         self._handler.end_headers()
-        self._handler.wfile.write(answer.content[: int(len(answer.content) * share)])
+        self._handler.wfile.write(content[: int(len(content) * share)])
 
     def refuse(self, status: int, code: str) -> None:
         """Answer in the server's place, as S3 words it."""

@@ -31,8 +31,9 @@ REFUSALS = (
     faulty_s3.lost(500, "InternalError"),
     faulty_s3.lost(503, "ServiceUnavailable"),
 )
-DELAYS = tuple(map(faulty_s3.delayed, (0.1, 0.5, 2.0)))
 RESETS = (faulty_s3.reset_before, faulty_s3.reset_after, faulty_s3.broken_off)
+DENIALS = (faulty_s3.refused(403, "AccessDenied"), faulty_s3.refused(404, "NoSuchKey"))
+DELAYS = (*map(faulty_s3.delayed, (0.1, 0.5, 2.0)),)
 
 
 def of_writes(act: Way) -> Callable[[Exchange], Way | None]:
@@ -41,14 +42,18 @@ def of_writes(act: Way) -> Callable[[Exchange], Way | None]:
     return lambda exchange: act if exchange.conditional and next(seen) % 2 == 0 else None
 
 
+def of_videos(choice: faulty_s3.Choice) -> faulty_s3.Choice:
+    """Only what reads a video fails, as the choice says."""
+    return lambda exchange: choice(exchange) if exchange.path.endswith(".mp4") else None
+
+
 CHOICES: dict[str, faulty_s3.Choice] = {
     "500 and 503, before and after the effect": Drawn(REFUSALS, SHARE),
     "connections reset before, after and in the middle": Drawn(RESETS, SHARE),
     "refused writers: 409, as S3 answers two at once": of_writes(faulty_s3.refused(409, "ConditionalRequestConflict")),
     "412 for what this very request wrote": of_writes(faulty_s3.lost(412, "PreconditionFailed")),
-    "slow, and slower than the time limit": Drawn(
-        (*map(faulty_s3.delayed, (0.1, 0.5, 2.0)),) * 5 + (faulty_s3.delayed(20.0),), 0.15
-    ),
+    "slow, and slower than the time limit": Drawn((*DELAYS * 5, faulty_s3.delayed(20.0)), 0.15),
+    "403 and 404 for videos that are there": of_videos(Drawn(DENIALS, 0.4)),
 }
 
 
