@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import orc
 
 MB = 1 << 20
 SPARE = 8 << 30
@@ -26,10 +27,12 @@ from avs_core.datasets.avsbench.pictures import decode
 from avs_core.datasets.benchmark.manifest import from_parquet
 from avs_core.datasets.containers import read_qt_resources
 from avs_core.pipelines.inputs import find_videos
+from avs_core.pipelines.inventory_file import file_batches
 from avs_core.training.tensor_bundle import read_tensors
 path = sys.argv[2]
 open_it = {
     "manifest": lambda: find_videos([path]),
+    "inventory": lambda: sum(1 for _ in file_batches(open(path, "rb"), Path(path).stem, ["key"], path)),
     "archive": lambda: read_table(Path(path).read_bytes(), path),
     "picture": lambda: decode(Path(path).read_bytes(), path),
     "benchmark": lambda: from_parquet(Path(path).read_bytes()),
@@ -80,6 +83,14 @@ def zeros(path: Path, column: str, megabytes: int) -> None:
     with pq.ParquetWriter(path, part.schema, compression="zstd", use_dictionary=False) as writer:
         for _ in range(megabytes // 16):
             writer.write_table(part)
+
+
+def stripe(path: Path, megabytes: int) -> None:
+    """An ORC file of one column and one stripe, which holds one long value again and again."""
+    part = pa.table({"key": pa.array(["0" * MB] * 16)})
+    with orc.ORCWriter(path, compression="zlib", stripe_size=1 << 40) as writer:
+        for _ in range(megabytes // 16):
+            writer.write(part)
 
 
 def qt_resource(unpacked_mb: int) -> bytes:

@@ -198,6 +198,22 @@ def test_a_manifest_whose_values_repeat_the_start_of_others_is_refused(tmp_path:
         find_videos([str(tmp_path / "m.parquet")])
 
 
+INVENTORIES = {
+    "Parquet": lambda path: bombs.repeated(path, "a" * (1 << 20), 1 << 20, "key"),
+    "ORC": lambda path: bombs.stripe(path, 2 << 10),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", INVENTORIES)
+def test_a_file_of_an_inventory_that_unpacks_to_more_is_refused(tmp_path: Path, form: str) -> None:
+    INVENTORIES[form](path := tmp_path / form)
+    assert path.stat().st_size < 16 << 20
+    said = bombs.opened("inventory", path)
+    assert said.startswith("InputError a file of an inventory must be whole and unpack to at most 1024 MB")
+    assert str(path) in said
+
+
 @pytest.mark.slow
 def test_other_columns_of_a_manifest_are_not_read(tmp_path: Path) -> None:
     """A gigabyte beside the names: the process has half of that."""

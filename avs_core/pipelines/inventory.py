@@ -14,18 +14,23 @@ from typing import Any, Literal
 from urllib.parse import unquote_plus
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import orc
 from pydantic import BaseModel, Field
 
 from avs_core import storage
 from avs_core.clip import VideoRef
 from avs_core.errors import InputError
+from avs_core.pipelines.inventory_file import file_batches, plain
 from avs_core.pipelines.manifest import short_lines
 
 NAME = "manifest.json"
 NEEDED = ("bucket", "key", "size", "lastmodifieddate", "etag")
 OPTIONAL = ("islatest", "isdeletemarker")
+
+MAX_OBJECTS = 50_000_000
+"""Of one file."""
+
+MAX_KEY = 1024
+"""S3 itself allows 1024 bytes."""
 
 Entry = dict[str, Any]
 """Of one object: the values of NEEDED, and those of OPTIONAL that there are."""
@@ -45,24 +50,41 @@ class _Manifest(BaseModel):
 def inventory_videos(uri: str, is_video: Callable[[str], bool]) -> Iterator[VideoRef]:
     """The newest version of each object whose key `is_video`, as a listing would show it.
 
-    Raises `InputError` for a manifest that is no inventory's or lacks a column, and `StorageError`.
+    Raises `InputError` for a manifest that is no inventory's, for a file that is damaged, lacks a column or unpacks to
+    more than a limit, and `StorageError`.
     """
     try:
         manifest = _Manifest.model_validate_json(storage.read_bytes(uri))
     except ValueError as error:
         raise InputError(f"{NAME} must be that of an S3 Inventory in CSV, Parquet or ORC; {uri}: {error}") from error
     bucket = manifest.bucket.rpartition(":")[2]  # an ARN
-    read = {"CSV": _csv, "Parquet": _parquet, "ORC": _orc}[manifest.format]
     for file in manifest.files:
         with storage.open_read(name := f"s3://{bucket}/{file.key}") as opened:
             try:
-                for entry in read(opened, manifest.columns):
+                for number, entry in enumerate(_read(opened, manifest, name)):
+                    _check(entry["key"], number, name)
                     if is_video(entry["key"]) and _is_there(entry):
                         yield _video(entry)
-            except (ValueError, KeyError, EOFError, gzip.BadGzipFile, csv.Error, pa.ArrowException) as error:
+            except (ValueError, KeyError, EOFError, gzip.BadGzipFile, csv.Error) as error:
                 raise InputError(
                     f"a file of an inventory must have the columns {', '.join(NEEDED)} and be whole; {name}: {error!r}"
                 ) from error
+
+
+def _read(file: io.BufferedReader, manifest: _Manifest, name: str) -> Iterator[Entry]:
+    if manifest.format == "CSV":
+        yield from _csv(file, manifest.columns)
+        return
+    for batch in file_batches(file, manifest.format, (*NEEDED, *OPTIONAL), name):
+        yield from _entries(batch)
+
+
+def _check(key: str, number: int, name: str) -> None:
+    """What unpacks to no end must end somewhere."""
+    if number >= MAX_OBJECTS:
+        raise InputError(f"a file of an inventory may list at most {MAX_OBJECTS} objects; {name} lists more")
+    if len(key) > MAX_KEY:
+        raise InputError(f"a key of an object has at most {MAX_KEY} characters; {name} lists one with {len(key)}")
 
 
 def _video(entry: Entry) -> VideoRef:
@@ -91,29 +113,7 @@ def _csv(file: io.BufferedReader, columns: str) -> Iterator[Entry]:
             yield entry | {"key": unquote_plus(entry["key"])}
 
 
-def _parquet(file: io.BufferedReader, columns: str) -> Iterator[Entry]:
-    opened = pq.ParquetFile(file)
-    for batch in opened.iter_batches(columns=_wanted(opened.schema_arrow.names)):
-        yield from _entries(batch)
-
-
-def _orc(file: io.BufferedReader, columns: str) -> Iterator[Entry]:
-    opened = orc.ORCFile(file)
-    for stripe in range(opened.nstripes):
-        yield from _entries(opened.read_stripe(stripe, columns=_wanted(opened.schema.names)))
-
-
-def _wanted(names: list[str]) -> list[str]:
-    """The columns that are read, under their own names."""
-    return [name for name in names if _plain(name) in (*NEEDED, *OPTIONAL)]
-
-
 def _entries(batch: pa.RecordBatch) -> Iterator[Entry]:
-    names = list(map(_plain, batch.schema.names))
+    names = list(map(plain, batch.schema.names))
     for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
         yield dict(zip(names, values, strict=True))
-
-
-def _plain(name: str) -> str:
-    """Parquet and ORC say `last_modified_date` and `e_tag` where CSV's schema says LastModifiedDate and ETag."""
-    return name.replace("_", "").lower()

@@ -16,6 +16,7 @@ from pyarrow import orc
 from avs_core import storage
 from avs_core.clip import VideoRef
 from avs_core.errors import InputError
+from avs_core.pipelines import inventory
 from avs_core.pipelines.inputs import find_videos
 
 CSV_COLUMNS = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag, StorageClass"
@@ -112,3 +113,25 @@ def test_another_manifest_json_is_refused(tmp_path_factory: pytest.TempPathFacto
     path.write_text('{"name": "a web app"}')
     with pytest.raises(InputError, match="S3 Inventory"):
         find_videos([str(path)])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("form", ["Parquet", "ORC"])
+def test_a_file_of_an_inventory_that_is_cut_off_is_refused(form: str, s3_bucket: str) -> None:
+    storage.write_bytes(f"{s3_bucket}/films/a.mp4", b"a")
+    rows = listed(s3_bucket)
+    whole = {"Parquet": as_parquet, "ORC": as_orc}[form](rows)
+    with pytest.raises(InputError, match=r"must be whole"):
+        find_videos([put_inventory(s3_bucket, form, whole[: len(whole) // 2])])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("limit", "rule"), [("MAX_OBJECTS", "at most 1 objects"), ("MAX_KEY", "at most 1 characters")])
+def test_an_inventory_beyond_a_limit_is_refused(
+    limit: str, rule: str, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, limit, 1)
+    storage.write_bytes(f"{s3_bucket}/films/a.mp4", b"a")
+    rows = listed(s3_bucket)
+    with pytest.raises(InputError, match=rule):
+        find_videos([put_inventory(s3_bucket, "Parquet", as_parquet(rows))])
