@@ -163,6 +163,10 @@ class ClusterUnavailable(AvsError):
     """Ray does not start on this machine."""
 
 
+class ClusterShrank(AvsError):
+    """A node was lost, no other came, and what is left of the cluster does not get on."""
+
+
 class StorageError(AvsError):
     """An object store or disk failed."""
 

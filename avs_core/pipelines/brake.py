@@ -5,8 +5,6 @@ unit, through an actor that ends with the job. What is committed stays, so the n
 """
 
 import logging
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +14,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from avs_core.pipelines.interrupt import interruptible
 
 LOG = logging.getLogger(__name__)
 
@@ -96,17 +96,18 @@ def stop_sign(brake: Brake) -> Iterator[StopSign]:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(brake, board, ended), name="brake", daemon=True)
-    watcher.start()
-    try:
-        yield StopSign(board)
-    finally:
-        ended.set()
-        watcher.join()
-        ray.kill(board)
+    with interruptible() as interrupt:
+        watcher = threading.Thread(target=_watch, args=(brake, board, ended, interrupt), name="brake", daemon=True)
+        watcher.start()
+        try:
+            yield StopSign(board)
+        finally:
+            ended.set()
+            watcher.join()
+            ray.kill(board)
 
 
-def _watch(brake: Brake, board: Any, ended: threading.Event) -> None:
+def _watch(brake: Brake, board: Any, ended: threading.Event, interrupt: Callable[[], None]) -> None:
     told = False
     while not ended.wait(POLL_S):
         if brake.reason and not told:
@@ -115,5 +116,5 @@ def _watch(brake: Brake, board: Any, ended: threading.Event) -> None:
             told = True
         if brake.out_of_patience:
             LOG.warning("what is in work took longer than the grace after the stop: interrupted")
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt()
             return

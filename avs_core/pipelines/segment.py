@@ -29,6 +29,7 @@ from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.brake import Brake, stop_sign
 from avs_core.pipelines.cluster import Pools, connected, size_pools
+from avs_core.pipelines.cluster_watch import Patience, patient
 from avs_core.pipelines.flows import ProbeFlows, UnitFlows
 from avs_core.pipelines.metrics import JobMetrics
 from avs_core.pipelines.plan import Plan, State, make_plan
@@ -191,7 +192,7 @@ def segment(
     """Segment what the archive does not hold yet of the videos, until all is done or the brake is pressed.
 
     Safe to kill at any moment and to run again; two at once do not harm each other. Raises `UsageError` for
-    settings that can't be, `CommitConflict` and `StorageError` when the archive can't be written.
+    settings that can't be, `CommitConflict` and `StorageError` when the archive can't be written, `ClusterShrank`.
     """
     started, clock = datetime.now(UTC), time.monotonic()
     brake = brake or Brake()
@@ -204,9 +205,9 @@ def segment(
     tracker.log_metrics({"input.videos": len(videos), "input.settled": plan.settled}, step=0)
     totals = Totals(left={video.uri for video in plan.pending} if brake.reason else set())
     if plan.pending and not brake.reason:
-        with connected(config.address), stop_sign(brake) as stop:
+        with connected(config.address), patient(config.lost_node_s) as patience, stop_sign(brake) as stop:
             attempts = Attempts(config.archive, writer.run_key)
-            job = _Job(config, writer, ledger, attempts, stop, totals, tracker, progress)
+            job = _Job(config, writer, ledger, attempts, stop, totals, tracker, progress, patience)
             pools = job.run(plan, brake)
         if totals.video_seconds:
             stats = _stats(started, time.monotonic() - clock, totals, pools)
@@ -230,6 +231,7 @@ class _Job:
     totals: Totals
     tracker: Tracker
     progress: Progress
+    patience: Patience
 
     def run(self, plan: Plan, brake: Brake) -> Pools:
         """Bring the pending videos to their end; returns the pools of the last round."""
@@ -270,6 +272,7 @@ class _Job:
         for row in probed:
             units = list(map(wire.unit_from_text, row["units"].splitlines()))
             self.totals.probed += 1
+            self.patience.moved()
             if row["status"] == OK:
                 self.totals.probed_seconds += units[-1].stop_s
                 missing = missing_units(units, self.ledger)
@@ -296,6 +299,7 @@ class _Job:
         with JobMetrics(count, pools.segmenters if pools.gpus_per_segmenter else 0) as metrics:
             for row in rows:
                 unit = totals.add(row)
+                self.patience.moved()
                 metrics.add(row, unit)
                 if row["status"] == DEAD:
                     note(row, self.attempts)

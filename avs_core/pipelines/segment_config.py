@@ -83,5 +83,8 @@ class SegmentConfig(LookConfig, PlaceConfig):  # fields of the last base come fi
     )
     address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else a Ray of its own].")
     decoders: int | None = Field(None, ge=1, description="Decoding actors [default: from the cluster's size].")
+    lost_node_s: float = Field(
+        900.0, gt=0, description="The job may stand still this long while its cluster misses a node it had, s."
+    )
     grow: bool = Field(False, description="The cluster scales itself: ask for more than it has now.")
     segmenters: int | None = Field(None, ge=1, description="Model actors [default: one a GPU, or half of the CPUs].")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -17,33 +18,39 @@ from tests.tolls import Toll
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-LIMITS = ("--decode-stall-s", "4", "--decode-memory-mb", "256")
+LIMITS = ("--decode-stall-s", "4", "--decode-memory-mb", "256", "--max-pixels", str(16384 * 8640))
 STRIKES = (signal.SIGSEGV, signal.SIGSTOP, signal.SIGKILL)
 
 
 def huge(path: Path) -> None:
-    """A small file whose frames are 53 MB each."""
+    """A small file whose frames are 212 MB each."""
     with av.open(path, "w") as out:
         stream = out.add_stream("libx264", 25, options={"preset": "ultrafast", "threads": "1"})
-        stream.width, stream.height, stream.pix_fmt = 8192, 4320, "yuv420p"
-        frame = av.VideoFrame.from_ndarray(np.zeros((4320 * 3 // 2, 8192), np.uint8), format="yuv420p")
-        for _ in range(30):
+        stream.width, stream.height, stream.pix_fmt = 16384, 8640, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((8640 * 3 // 2, 16384), np.uint8), format="yuv420p")
+        for _ in range(3):
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
 
 
-def decoding(job: "subprocess.Popen[str]") -> list[int]:
-    """The job's decoding processes."""
-    return [pid for pid, title in descendants(job.pid) if DECODING in title]
+def decoding(job: "subprocess.Popen[str]", names: set[str]) -> tuple[int, str] | None:
+    """A decoding process of the job that has one of these videos open, and which."""
+    for pid, title in descendants(job.pid):
+        for file in Path(f"/proc/{pid}/fd").glob("*") if DECODING in title else ():
+            with suppress(OSError):
+                if (name := file.readlink().name) in names:
+                    return pid, name
+    return None
 
 
-def strike(job: "subprocess.Popen[str]", how: signal.Signals) -> bool:
-    """Whether there was a decoding process to be struck."""
-    wait_for(lambda: decoding(job) or job.poll() is not None, 120)
-    time.sleep(1.0)
-    for pid in decoding(job)[:1]:
-        os.kill(pid, how)
-        return True
+def strike(job: "subprocess.Popen[str]", how: signal.Signals, names: set[str]) -> bool:
+    """Whether a process that decodes one of these videos was struck; the video is then none of them any more."""
+    deadline = time.monotonic() + 120
+    while job.poll() is None and time.monotonic() < deadline:
+        if found := decoding(job, names):
+            os.kill(found[0], how)
+            names.remove(found[1])
+            return True
     return False
 
 
@@ -65,8 +72,11 @@ def test_the_guilty_are_dead_of_the_right_class_and_the_innocent_are_done(
     wait_for(lambda: list(archive.glob("_runs/*.json")) or job.poll() is not None, 120)
     (videos / "hanging.mp4").unlink()  # it was listed; whoever opens it now waits for ever
     os.mkfifo(videos / "hanging.mp4")
-    toll.injected = 3 + sum(strike(job, how) for how in STRIKES)
+    innocent = {clip.name for clip in demo_clips[:CLIPS]}  # a second strike would meet it where it runs alone
+    struck = sum(strike(job, how, innocent) for how in STRIKES)
+    toll.injected = 3 + struck
     end(job, 3)
+    assert struck == len(STRIKES)
     toll.lost_s = time.monotonic() - began
     found = outcome(str(archive))
     assert found.dead == (("garbage.mp4", "unreadable"), ("hanging.mp4", "timeout"), ("huge.mp4", "too_large"))

@@ -29,6 +29,8 @@ WATCHFUL = {
 }
 """A node that does not answer is given up after some seconds, not after half a minute."""
 SHORT_S, LONG_S = 2.0, 40.0
+LOST_NODE_S = 30.0
+"""What is left of the cluster may be too full to go on."""
 
 
 class Network:
@@ -154,7 +156,8 @@ def test_the_network_is_cut(
         (videos / clip.name).write_bytes(clip.read_bytes())
 
     def job(place: Path) -> "subprocess.Popen[str]":
-        command = ("jobs.segment", str(videos), "--archive", str(place), "--address", cluster, *QUIETLY, *UNITS)
+        where = ("--archive", str(place), "--address", cluster, "--lost-node-s", f"{LOST_NODE_S:.0f}")
+        command = ("jobs.segment", str(videos), *where, *QUIETLY, *UNITS)
         return network.start("one", *command, log=tmp_path / "job.txt")
 
     end(job(undisturbed), 0)
