@@ -63,12 +63,12 @@ def retry_letters(uri: str, letters: Iterable[DeadLetter], run: str | None = Non
 
 
 def forget_replaced(uri: str, run_key: str, doubtful: frozenset[str]) -> None:
-    """Remove letters that were in doubt (`Ledger.doubtful`) whose videos are settled without them, in another cut."""
+    """Remove the letters of committed units, and those that were in doubt whose videos are settled in another cut."""
     archive = storage.normalise(uri)
     now = load_ledger(archive, run_key)
     keys = video_keys(replace(now, dead=now.dead - doubtful))
-    replaced = (unit_id for unit_id in sorted(now.dead & doubtful) if keys.settled(unit_id.partition("-")[0]))
-    _remove(archive, run_key, replaced)
+    replaced = {unit_id for unit_id in now.dead & doubtful if keys.settled(unit_id.partition("-")[0])}
+    _remove(archive, run_key, sorted(replaced | now.overruled))
 
 
 def _remove(archive: str, run_key: str, unit_ids: Iterable[str]) -> None:

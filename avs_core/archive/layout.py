@@ -117,10 +117,17 @@ class DeadLetter(StoredRecord):
     flags: tuple[str, ...] = ()
     software: Software = Software()
 
+    @property
+    def by_store(self) -> bool:
+        """Whether the store was the reason and not the file."""
+        kind = DEAD_CLASSES.get(self.error_class)
+        return kind is not None and kind.by_store
+
     def doubtful(self, decoder: str) -> bool:
         """Whether a job with these versions of the decoder may come to another end with the file as it is."""
         kind = DEAD_CLASSES.get(self.error_class)
-        return kind is not None and (kind.by_store or (kind.by_decoder and self.software.decoder != decoder))
+        by_decoder = kind is not None and kind.by_decoder and self.software.decoder != decoder
+        return self.by_store or by_decoder
 
 
 def run_path(run_key: str) -> str:

@@ -20,6 +20,7 @@ class Ledger:
     Those that are `staged` wait for the others of their video, see avs_core.archive.staging. `touched` are keys of
     videos that were written again with the content they had, see avs_core.archive.touched. Units that are `doubtful`
     need another look: another decoder judged them, or the store refused their file, and their letters stay until then.
+    Units that are `overruled` are committed, and a letter of theirs is still there, which nobody is shown.
     """
 
     committed: frozenset[str] = frozenset()
@@ -27,6 +28,7 @@ class Ledger:
     staged: frozenset[str] = frozenset()
     touched: frozenset[str] = frozenset()
     doubtful: frozenset[str] = frozenset()
+    overruled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,12 @@ def load_ledger(uri: str, run_key: str, decoder: str | None = None) -> Ledger:
     """
     archive = storage.normalise(uri)
     committed = unit_ids(archive, commits_folder(run_key))
-    dead = unit_ids(archive, dead_folder(run_key)) - committed
+    letters = unit_ids(archive, dead_folder(run_key))
+    dead = letters - committed
     staged = unit_ids(archive, staging(run_key), recursive=True)
     touched = unit_ids(archive, touched_folder(run_key))
     doubtful = frozenset() if decoder is None else _doubtful(archive, run_key, dead, decoder)
-    return Ledger(committed, dead - doubtful, staged, touched, doubtful)
+    return Ledger(committed, dead - doubtful, staged, touched, doubtful, letters & committed)
 
 
 def _doubtful(archive: str, run_key: str, dead: frozenset[str], decoder: str) -> frozenset[str]:
@@ -78,6 +81,12 @@ def video_keys(ledger: Ledger) -> VideoKeys:
     waiting = ledger.staged | ledger.doubtful
     keys.begun.update(key for key, _ in map(_cut, waiting) if not keys.settled(key))
     return keys
+
+
+def dead_keys(ledger: Ledger) -> set[str]:
+    """Keys of the videos that could not be done, and are not yet, with those that the next job will try again."""
+    keys = video_keys(ledger)
+    return keys.dead | {key for key, _ in map(_cut, ledger.doubtful)} - keys.done
 
 
 def _settled(ledger: Ledger) -> dict[str, bool]:

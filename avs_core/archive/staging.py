@@ -20,6 +20,8 @@ from avs_core.archive.committed_rows import CommittedRows, read_listed
 from avs_core.archive.layout import (
     SUFFIX,
     CommitInfo,
+    DeadLetter,
+    Record,
     commits_folder,
     dead_folder,
     parse,
@@ -53,7 +55,7 @@ class VideoWriter:
             self.publish(unit)
 
     def give_up(self, unit: Unit, error_class: str, message: str, stage: str, attempts: int = 1) -> None:
-        """A unit can't be done: the others of its video need not wait for it."""
+        """A unit can't be done: the others of its video wait for it only if the store may yet show its file."""
         self._writer.dead_letter(unit, error_class, message, stage, attempts)
         if unit.of > 1:
             self.publish(unit)
@@ -98,15 +100,20 @@ class VideoWriter:
         self._writer.commit_unit(whole, numbering.number(sightings), frames, record.flags)
 
     def _settled(self, unit: Unit) -> bool:
-        """Committed or dead."""
-        folders = commits_folder(self._writer.run_key), dead_folder(self._writer.run_key)
-        paths = (unit_path(folder, unit.unit_id) for folder in folders)
-        return any(storage.is_file(storage.join(self._writer.uri, path)) for path in paths)
+        """Committed, or dead of what will last: what comes late would get other numbers than what comes in time."""
+        committed = unit_path(commits_folder(self._writer.run_key), unit.unit_id)
+        if storage.is_file(storage.join(self._writer.uri, committed)):
+            return True
+        letter = self._stored(DeadLetter, dead_folder(self._writer.run_key), unit)
+        return letter is not None and not letter.by_store
 
     def _record(self, folder: str, unit: Unit) -> CommitInfo | None:
+        return self._stored(CommitInfo, folder, unit)
+
+    def _stored(self, kind: type[Record], folder: str, unit: Unit) -> Record | None:
         uri = storage.join(self._writer.uri, unit_path(folder, unit.unit_id))
         try:
-            return parse(CommitInfo, storage.read_bytes(uri), uri)
+            return parse(kind, storage.read_bytes(uri), uri)
         except NotFound:
             return None
 

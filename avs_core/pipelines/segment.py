@@ -17,7 +17,7 @@ from avs_core import storage
 from avs_core.archive.attempts import Attempts
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.dead import forget_replaced
-from avs_core.archive.ledger import Ledger, load_ledger, video_keys
+from avs_core.archive.ledger import Ledger, dead_keys, load_ledger
 from avs_core.archive.schema import RunRecord
 from avs_core.archive.staging import VideoWriter
 from avs_core.archive.stats import JobStats, record_stats
@@ -212,7 +212,7 @@ def segment(
         if totals.video_seconds:
             stats = _stats(started, time.monotonic() - clock, totals, pools)
             with_retries(lambda: record_stats(config.archive, writer.run_key, stats))
-    if ledger.doubtful:
+    if ledger.doubtful or ledger.overruled:
         forget_replaced(config.archive, writer.run_key, ledger.doubtful)
     result = _result(config, writer.run_key, plan, totals, time.monotonic() - clock, brake)
     tracker.log_metrics({**totals.metrics(), "seconds": result.seconds, "dead_videos": result.dead}, step=totals.rows)
@@ -330,7 +330,7 @@ def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools) -> J
 def _result(
     config: SegmentConfig, run_key: str, plan: Plan, totals: Totals, seconds: float, brake: Brake
 ) -> SegmentResult:
-    dead = video_keys(load_ledger(config.archive, run_key)).dead
+    dead = dead_keys(load_ledger(config.archive, run_key, decoder_versions()))
     return SegmentResult(
         archive=storage.normalise(config.archive),
         run_key=run_key,

@@ -13,9 +13,9 @@ import pytest
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.compact import compact
-from avs_core.archive.dead import choose_letters, retry_letters
+from avs_core.archive.dead import choose_letters, forget_replaced, retry_letters
 from avs_core.archive.gc import gc
-from avs_core.archive.ledger import load_ledger
+from avs_core.archive.ledger import dead_keys, load_ledger, video_keys
 from avs_core.archive.numbering import Numbering
 from avs_core.archive.read import open_archive, open_frames, read_commits
 from avs_core.archive.schema import ROW_SCHEMA, FrameRow, frame_table, sighting_table
@@ -135,6 +135,31 @@ def test_doing_a_unit_again_changes_nothing_and_otherwise_is_a_conflict(archive:
     VideoWriter(other).finish(first, *tables(first))
     with pytest.raises(CommitConflict, match=first.unit_id):
         VideoWriter(other).finish(first, *tables(second))
+
+
+def test_the_others_wait_for_one_whose_file_the_store_may_yet_show(tmp_path: Path) -> None:
+    first, middle, last = units()
+    refused, undisturbed = str(tmp_path / "refused"), str(tmp_path / "undisturbed")
+    writer = bring(refused, [first, last])
+    VideoWriter(writer).give_up(middle, "denied", "403", "decode")
+    assert not read_commits(refused)
+    ledger = load_ledger(refused, writer.run_key, "the decoder")
+    assert (video_keys(ledger).begun, video_keys(ledger).dead) == ({middle.video.video_key}, set())
+    assert dead_keys(ledger) == {middle.video.video_key}
+    bring(refused, [middle])
+    bring(undisturbed, units())
+    assert load_ledger(refused, writer.run_key).overruled == {middle.unit_id}
+    forget_replaced(refused, writer.run_key, ledger.doubtful)
+    assert archive_digest(refused) == archive_digest(undisturbed)
+    assert dead_keys(load_ledger(refused, writer.run_key, "the decoder")) == set()
+
+
+def test_the_others_wait_no_more_once_the_file_shows_itself_broken(archive: str) -> None:
+    first, middle, last = units()
+    writer = bring(archive, [first, last])
+    VideoWriter(writer).give_up(middle, "denied", "403", "decode")
+    VideoWriter(writer).give_up(middle, "corrupt", "a packet", "decode")
+    assert {commit.unit_id for commit in read_commits(archive)} == {first.unit_id, last.unit_id}
 
 
 def test_the_others_do_not_wait_for_the_dead_and_one_that_comes_late_takes_their_numbers_up(archive: str) -> None:
