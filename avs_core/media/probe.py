@@ -209,7 +209,7 @@ def _first_frame(container: InputContainer, video: VideoStream, source: str, bea
                 if isinstance(frame, av.VideoFrame):
                     return frame
         except av.FFmpegError as error:
-            pass_on_memory(error)
+            pass_on_memory(error, video.codec_context.width * video.codec_context.height)
             errors += 1
     raise CorruptMedia(
         f"a video needs at least one frame that can be decoded; {source} ({video.codec_context.name}) has none, "
@@ -226,7 +226,7 @@ def _ascends(container: InputContainer, video: VideoStream, source: str, beat: B
         try:
             frames = video.codec_context.decode(packet if packet.size else None)
         except av.FFmpegError as error:
-            pass_on_memory(error)
+            pass_on_memory(error, video.codec_context.width * video.codec_context.height)
             return False
         for frame in frames:
             if frame.pts is None or frame.pts <= last or frame.pts != frame.dts:

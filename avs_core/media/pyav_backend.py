@@ -175,7 +175,7 @@ def _decode_wanted(
             _keep(context.decode(packet), wanted, frames, pictures)
         _keep(context.decode(None), wanted, frames, pictures)
     except av.FFmpegError as error:
-        pass_on_memory(error)
+        pass_on_memory(error, context.width * context.height)
         raise PlanError("a packet that can't be decoded") from error
     context.flush_buffers()
     if wanted - frames.keys():
@@ -231,10 +231,10 @@ def _all_frames(
             decoded = context.decode(packet)
             broken = any(frame.is_corrupt for frame in decoded) or bool(packet and packet.is_corrupt)
         except av.FFmpegError as error:
-            pass_on_memory(error)
+            pass_on_memory(error, context.width * context.height)
             decoded, broken = [], True
         if broken:
-            pass_on_memory(None)
+            pass_on_memory(None, context.width * context.height)
         pictures.leading += broken and last is None
         pictures.errors += broken and last is not None
         pictures.failed_last = broken or (pictures.failed_last and packet is None)

@@ -36,6 +36,9 @@ CODED_MARGIN = 1 << 16
 SQUEEZED = 8 << 20
 """With fewer bytes left than a picture or a large packet takes, a decoder's complaint says nothing of the file."""
 
+PICTURE = 3
+"""Bytes a pixel that a decoder takes for a picture and what it notes beside it (4:2:0, 8 bits)."""
+
 READ_AHEAD = 1 << 20
 """Bytes that ffmpeg asks of a remote file at once: a request to an object store costs more than the bytes."""
 
@@ -95,12 +98,13 @@ def _opened(uri: str, file: "_Watched | None", path: str = "") -> Iterator[Input
         raise
 
 
-def pass_on_memory(error: av.FFmpegError | None) -> None:
+def pass_on_memory(error: av.FFmpegError | None, pixels: int = 0) -> None:
     """Where an allocation failed ffmpeg says so, or calls the packet damaged: neither tells of the file.
 
-    `error` is None for what is marked as damaged. Raises MemoryError.
+    `error` is None for what is marked as damaged; `pixels` are those of a picture, if one was decoded. Raises
+    MemoryError.
     """
-    if isinstance(error, MemoryError) or memory_left() < SQUEEZED:
+    if isinstance(error, MemoryError) or memory_left() < max(SQUEEZED, PICTURE * pixels):
         raise MemoryError from error
 
 

@@ -115,11 +115,13 @@ def test_a_child_that_died_between_two_files_is_replaced(plain: Path) -> None:
         assert decoder.probe(str(plain)).seconds == 3
 
 
-def test_memory_is_limited(plain: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "memory_mb"), [("1920x1080", 12), ("4096x4096", 20), ("4096x4096", 28)])
+def test_memory_is_limited(size: str, memory_mb: int, plain: Path, tmp_path: Path) -> None:
+    """Also where more is left than most pictures take, and yet not enough for one of these."""
     path = tmp_path / "large.mp4"
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=1920x1080:d=0.4", "-threads", "1", "-preset", "ultrafast", str(path))
-    with GuardedDecoder(limits=DecodeLimits(memory_mb=12)) as decoder:
-        with pytest.raises(MediaTooLarge, match="at most 12 MiB"):
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:d=0.4", "-threads", "1", "-preset", "ultrafast", str(path))
+    with GuardedDecoder(limits=DecodeLimits(memory_mb=memory_mb)) as decoder:
+        with pytest.raises(MediaTooLarge, match=f"at most {memory_mb} MiB"):
             decoder.decode(unit_of(path, 0, 1))
         assert decoder.probe(str(plain)).seconds == 3
 
