@@ -4,6 +4,7 @@ An archive may hold several runs, which are different answers to the same questi
 current one unless it names another.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import pyarrow as pa
@@ -147,14 +148,17 @@ def run_state(uri: str, run: str | None = None, snapshot: int | None = None) -> 
 
 
 def open_videos(uri: str, run: str | None, video_ids: Iterable[str]) -> tuple[ds.Dataset, ds.Dataset]:
-    """The instances and the frames of these videos alone; of a large archive much less is opened than for all."""
+    """The instances and the frames of these videos alone; of a large archive much less is opened than for all.
+
+    Only their commits, and in merged files only the row groups that hold some of them. A filter of `open_archive` by
+    `video_uri` reads that column of the whole archive: pyarrow skips no row groups by a dictionary.
+    """
     archive, wanted = storage.normalise(uri), sorted(video_ids)
     key = resolve_run(archive, run)
     known = frozenset(wanted)
     units = [name for name in unit_ids(archive, commits_folder(key)) if name[:VIDEO_ID] in known]
     state = load_state(archive, key, units=units)
-    these = pc.field("video_id").isin(wanted)
-    return _dataset(state, "data", ROW_SCHEMA).filter(these), _dataset(state, "frames", FRAME_SCHEMA).filter(these)
+    return _of_videos(state, "data", ROW_SCHEMA, known), _of_videos(state, "frames", FRAME_SCHEMA, known)
 
 
 def list_snapshots(uri: str, run: str | None = None) -> pa.Table:
@@ -261,6 +265,39 @@ def _dataset(state: RunState, kind: str, schema: pa.Schema) -> ds.Dataset:
     return ds.dataset([dataset, ds.dataset([table.cast(schema) for table in rest])]) if rest else dataset
 
 
+def _of_videos(state: RunState, kind: str, schema: pa.Schema, video_ids: frozenset[str]) -> ds.Dataset:
+    """The row groups of merged files that hold some of these videos, and pending files.
+
+    Where some count no more in merged files, what their neighbours have there is read into memory: a row does not tell
+    of which version it is.
+    """
+    lasting, bounds = video_ids - state.dropped, defaultdict[int, list[tuple[int, int]]](list)
+    for span in state.spans(lasting).values():
+        bounds[span.file].append(getattr(span, kind))
+    fragment, (filesystem, _) = _fragments(state.archive), storage.arrow_filesystem(state.archive)
+    pending = [fragment(getattr(commit, kind)) for commit in state.pending if commit.video.video_id in video_ids]
+    merged = [
+        fragment(getattr(state.files[index], kind)).subset(row_group_ids=_groups(found))
+        for index, found in sorted(bounds.items())
+    ]
+    these, layout = _among(video_ids), ds.ParquetFileFormat()
+    if lasting == video_ids:
+        return ds.FileSystemDataset([*merged, *pending], schema, layout, filesystem).filter(these)
+    old = ds.FileSystemDataset(merged, schema, layout, filesystem)
+    kept = old.to_table(filter=_among(lasting))
+    new = ds.FileSystemDataset(pending, schema, layout, filesystem)
+    return ds.dataset([new, ds.dataset(kept)]).filter(these)
+
+
+def _among(video_ids: Iterable[str]) -> pc.Expression:
+    return pc.field("video_id").isin(pa.array(sorted(video_ids), pa.string()))
+
+
+def _groups(bounds: Iterable[tuple[int, int]]) -> list[int]:
+    """The row groups in which rows [start, stop) lie, for each pair of bounds."""
+    return sorted({number for a, b in bounds for number in range(a // ROW_GROUP, -(-b // ROW_GROUP))})
+
+
 def _fragments(archive: str) -> Callable[[FileRecord], ds.ParquetFileFragment]:
     """What makes a file part of a data set; its size is known, so that opening it asks the store nothing."""
     filesystem, root = storage.arrow_filesystem(archive)
@@ -272,7 +309,7 @@ def _without(state: RunState, index: int, kind: str) -> tuple[list[ds.ParquetFil
     """A merged file without its dropped videos: the row groups that hold none of them, and the rows of the others."""
     record: FileRecord = getattr(state.files[index], kind)
     bounds = [getattr(span, kind) for span in state.spans(state.dropped).values() if span.file == index]
-    touched = sorted({number for a, b in bounds for number in range(a // ROW_GROUP, -(-b // ROW_GROUP))})
+    touched = _groups(bounds)
     clean = sorted({*range(-(-record.rows // ROW_GROUP))} - {*touched})
     with storage.open_read(storage.join(state.archive, record.path)) as file:
         table = pq.ParquetFile(file).read_row_groups(touched)

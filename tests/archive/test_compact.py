@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.compact import compact
 from avs_core.archive.gc import gc
 from avs_core.archive.ledger import load_ledger
-from avs_core.archive.read import committed_files, open_archive, open_frames, open_tracks, videos
+from avs_core.archive.read import committed_files, open_archive, open_frames, open_tracks, open_videos, videos
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA
 from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import Unit
@@ -90,6 +91,46 @@ def test_a_merged_file_is_sorted_and_has_whole_row_groups(tmp_path: Path, monkey
     assert rows.equals(rows.sort_by(ORDER))
     frames = open_frames(uri).to_table()
     assert frames.equals(frames.sort_by(FRAME_ORDER))
+
+
+def test_videos_opened_alone_show_what_a_filter_shows(archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "ROW_GROUP", 7)
+    monkeypatch.setattr(read, "ROW_GROUP", 7)
+
+    def compare(*names: str) -> None:
+        chosen = [sample.video(name).video_id for name in names]
+        found = open_videos(archive, None, chosen)
+        for alone, whole in zip(found, (open_archive(archive), open_frames(archive)), strict=True):
+            wanted = whole.filter(pc.field("video_id").isin(chosen)).to_table()
+            order = [(name, "ascending") for name in ("video_id", "frame_time_us")]
+            order += [("object_id", "ascending")] if "object_id" in wanted.column_names else []
+            assert plain(alone.to_table()).sort_by(order).equals(plain(wanted).sort_by(order))
+
+    for act in (fill, compact, lambda uri: fill(uri, "bd", version=2), compact):
+        act(archive)
+        for names in ("a", "b", "cd", "x"):
+            compare(*names)
+
+
+def test_videos_opened_alone_leave_the_row_groups_of_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "ROW_GROUP", 7)
+    monkeypatch.setattr(read, "ROW_GROUP", 7)
+    fill(uri := str(tmp_path))
+    compact(uri)
+    first, last = sample.video("a").video_id, sample.video("d").video_id
+    before = open_videos(uri, None, [first])[0].to_table()
+    (path,) = committed_files(uri)
+    group = (metadata := pq.ParquetFile(path).metadata).row_group(metadata.num_row_groups - 1)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    with Path(path).open("r+b") as file:
+        for column in columns:
+            file.seek(column.data_page_offset)
+            file.write(b"\xff" * 8)
+    assert open_videos(uri, None, [first])[0].to_table().equals(before)
+    with pytest.raises(OSError, match="page header"):
+        open_videos(uri, None, [last])[0].to_table()
 
 
 def test_doing_it_again_changes_nothing(archive: str) -> None:

@@ -1,6 +1,7 @@
 """Videos in a bucket, and what a job makes of them when nobody disturbs it."""
 
 import itertools
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,16 @@ from tests.tolls import Toll
 CLIPS = 4
 """Enough for several to be in work when something strikes."""
 _ARCHIVES = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def jobs_that_hear_ctrl_c() -> Iterator[None]:
+    """A suite that a script put in the background would hand its deafness on to the jobs."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
