@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from ray.core.generated.common_pb2 import NodeDeathInfo
@@ -87,7 +87,17 @@ def test_the_job_is_told_wherever_it_waits(cluster: Cluster, monkeypatch: pytest
         threading.Event().wait(60)
 
 
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """What SIGINT does is as it was, afterwards: who runs these tests in the background ignores it."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint")
 def test_an_interrupt_of_the_user_stays_one(cluster: Cluster) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), patient(0.1, cluster.count):
         signal.raise_signal(signal.SIGINT)
 
@@ -97,11 +107,9 @@ def _interrupted(interrupt: Callable[[], None]) -> None:
     threading.Event().wait(60)
 
 
+@pytest.mark.usefixtures("sigint")
 def test_a_job_that_is_deaf_to_ctrl_c_is_interrupted_all_the_same() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with pytest.raises(KeyboardInterrupt), interruptible() as interrupt:
-            _interrupted(interrupt)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt), interruptible() as interrupt:
+        _interrupted(interrupt)
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
