@@ -56,14 +56,16 @@ def _unpacked(form: Format, path: Path, columns: Collection[str], name: str) -> 
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=os.environ | SYSTEM_POOL) as child,
     ):
         assert child.stdout is not None
+        broken = False
         try:
             yield from pa.ipc.open_stream(child.stdout)
-        except (pa.ArrowException, OSError):
-            pass  # cut off: the process tells why
+        except (pa.ArrowException, OSError):  # cut off: the process tells why
+            broken = True
+            child.stdout.close()
         except GeneratorExit:  # nobody wants the rest
             child.kill()
             raise
-        if child.wait():
+        if child.wait() or broken:
             said.seek(0)
             raise InputError(
                 f"a file of an inventory must be whole and unpack to at most {MEMORY_MB} MB at a time; {name}: "
