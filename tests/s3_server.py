@@ -18,6 +18,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 START_S = 60
 GRPC_OFFSET = 10_000
+VOLUMES = 10_000
+"""Every bucket takes seven, and without a number as many are allowed as would fit full on the free disk."""
+
 KEY, SECRET = "test-key", "test-secret-that-must-not-leak"
 
 
@@ -76,6 +79,7 @@ class Seaweed:
             f"-master.port={master}",
             f"-volume.port={volume}",
             f"-filer.port={filer}",
+            f"-volume.max={VOLUMES}",
             "-webdav=false",
             "-admin.ui=false",
             "-master.telemetry=false",
