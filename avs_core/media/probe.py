@@ -98,7 +98,7 @@ def probe(source: str, max_pixels: int = 8192 * 4320, max_hours: float = 100.0, 
     if info.duration_s > max_hours * 3600:
         raise MediaTooLarge(
             f"a video may last at most {max_hours:g} hours; {source} says {info.duration_s / 3600:.0f}: "
-            f"raise max_hours if the file is honest, or cut it"
+            f"raise --max-video-hours if the file is honest, or cut it"
         )
     return info
 
@@ -184,7 +184,7 @@ def _check_size(width: int, height: int, max_pixels: int, source: str) -> None:
     if width * height > max_pixels:
         raise MediaTooLarge(
             f"a frame may have at most {max_pixels} pixels; {source} has {width}×{height} = {width * height}; "
-            f"raise max_pixels (and memory_mb) if the file is honest"
+            f"raise --max-pixels (and --decode-memory-mb) if the file is honest"
         )
 
 

@@ -37,7 +37,7 @@ class LookConfig(BaseModel):
     decode_stall_s: float = Field(60.0, gt=0, description="Decoding may stand still this long, s.")
     decode_memory_mb: int = Field(4096, ge=256, description="Memory of a decoding process, MB.")
     max_pixels: int = Field(8192 * 4320, ge=1, description="Largest frame that is decoded, pixels.")
-    max_hours: float = Field(100.0, gt=0, description="Longest video that is segmented, hours.")
+    max_video_hours: float = Field(100.0, gt=0, description="Longest video that is segmented, hours.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
 
     @property
@@ -64,7 +64,7 @@ class LookConfig(BaseModel):
             no_progress_s=self.decode_stall_s,
             memory_mb=self.decode_memory_mb,
             max_pixels=self.max_pixels,
-            max_hours=self.max_hours,
+            max_hours=self.max_video_hours,
         )
 
 

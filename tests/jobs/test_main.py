@@ -11,7 +11,7 @@ import pytest
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
-from jobs.main import DONE, DONE_WITH_DEAD, FAILED, INTERRUPTED, UNREAD, USAGE, exit_code, main
+from jobs.main import DONE, DONE_WITH_DEAD, FAILED, INTERRUPTED, UNREAD, USAGE, app, exit_code, main
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +46,20 @@ def test_wrong_usage_is_explained_in_a_line_or_two(
     assert message in said
     assert "Traceback" not in said
     assert not Path("a").exists()
+
+
+def test_no_flag_of_a_verb_stands_for_two_settings() -> None:
+    for verb in (app[name] for name in app if not name.startswith("-")):
+        if verb.default_command is None:
+            continue
+        flags = [name for argument in verb.assemble_argument_collection() for name in argument.names if name != "*"]
+        assert sorted(flags) == sorted(set(flags))
+
+
+def test_the_hours_of_a_scheduled_job_are_not_those_of_a_video() -> None:
+    _, bound, _ = app.parse_args(["reprocess", "a.mp4", "--archive", "a", "--max-hours", "6"], exit_on_error=False)
+    assert bound.arguments["schedule"].max_hours == 6
+    assert bound.arguments["config"].max_video_hours == 100
 
 
 def test_a_model_that_is_not_there_fails_before_anything_is_written(capsys: pytest.CaptureFixture[str]) -> None:
