@@ -39,7 +39,8 @@ def reprocess(
 
     done = run_scheduled(inputs, config, job, schedule)
     if json:
-        line = {**asdict(done.job.result), "coverage": done.coverage.share, "lost": done.coverage.lost}
+        covered = {"coverage": done.coverage.share, "lost": done.coverage.lost, "missing": done.coverage.missing}
+        line = {**asdict(done.job.result), **covered}
         print(json_format.dumps({**line, "current": done.current, "switched": done.switched}))
     else:
         print_scheduled(done, schedule.coverage)

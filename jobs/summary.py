@@ -10,7 +10,15 @@ MOST_ROWS = 40
 
 
 def print_summary(done: DoneJob) -> None:
-    """Print the table of what was found and the places to look at."""
+    """Print the table of what was found, the places to look at, and which run readers get if it is another one."""
+    _print_found(done)
+    if done.shown != done.result.run_key:
+        print(
+            f"readers still get run {done.shown}; avs runs use {done.result.archive} {done.result.run_key} changes that"
+        )
+
+
+def _print_found(done: DoneJob) -> None:
     console = Console()
     result = done.result
     console.print(_found(done), soft_wrap=False)
@@ -37,7 +45,7 @@ def print_summary(done: DoneJob) -> None:
 
 def print_scheduled(done: Reprocessed, wanted: float) -> None:
     """The same, and which run readers get."""
-    print_summary(done.job)
+    _print_found(done.job)
     run, covered = done.job.result.run_key, done.coverage
     held = f"run {run} holds {covered.share:.1%} of the videos"
     if done.switched:
@@ -46,6 +54,10 @@ def print_scheduled(done: Reprocessed, wanted: float) -> None:
         print(f"{held}; it is the one that readers get")
     else:
         lost = f"; {covered.lost} that readers have now are dead letters in it" if covered.lost else ""
+        if covered.missing:
+            lost += (
+                f"; {covered.missing} that readers have now were not among the inputs: name them too, or avs runs use"
+            )
         print(f"{held}, {wanted:.1%} are wanted{lost}: readers still get {done.current}")
 
 

@@ -7,7 +7,7 @@ A choice is a number that was put there exclusively, so it changes in one step, 
 
 from avs_core import storage
 from avs_core.archive.commit import settle
-from avs_core.archive.layout import CURRENT, SUFFIX, StoredRecord, parse, run_path
+from avs_core.archive.layout import CURRENT, RUNS, SUFFIX, StoredRecord, parse, run_path, unit_ids
 from avs_core.archive.schema import canonical_json
 from avs_core.errors import CommitConflict, InputError
 
@@ -46,6 +46,13 @@ def make_current(archive: str, run_key: str) -> Choice:
     if not settle(_uri(archive, number), canonical_json(choice.model_dump(mode="json"))):
         raise CommitConflict(f"a choice must follow the one before; another run became current in {archive} just now")
     return choice
+
+
+def keep_current(archive: str, run_key: str) -> None:
+    """Before a second run begins: readers go on getting the one that they get."""
+    known = unit_ids(storage.normalise(archive), RUNS)
+    if current(archive) is None and len(known) == 1 and known != {run_key}:
+        make_current(archive, next(iter(known)))
 
 
 def _numbers(archive: str) -> list[int]:

@@ -3,11 +3,12 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from avs_core.archive.current import current, keep_current
 from avs_core.archive.findings import Finding, findings
 from avs_core.archive.read import dead_letters
 from avs_core.archive.schema import RunRecord, run_key
@@ -38,7 +39,7 @@ PAGE_SECONDS = 60
 class DoneJob:
     """What a job did, and where to look at it: `findings` of the first of its videos.
 
-    `page` and `run_url` are None where they were switched off.
+    `page` and `run_url` are None where they were switched off. `shown` is the run that readers get.
     """
 
     result: SegmentResult
@@ -46,6 +47,7 @@ class DoneJob:
     findings: tuple[Finding, ...]
     page: Path | None
     run_url: str | None
+    shown: str
 
 
 def run_main_job(
@@ -53,26 +55,26 @@ def run_main_job(
     config: SegmentConfig,
     job: JobConfig,
     brake: Brake | None = None,
-    opening: Callable[[str], None] | None = None,
 ) -> DoneJob:
     """Segment what the inputs name; log the run; write the page. Raises what `segment` raises.
 
-    `opening` is called with the run key before anything is written.
+    A run beside another one takes no readers away from it: they get it once somebody, or a scheduled job, chooses it.
     """
     inputs, out = list(inputs), Path(job.out)
     videos = find_videos(inputs)
     config = config.model_copy(update={"model": _pinned(config.model, job, out)})
     bundle = load_bundle(resolve_model(config.model))
     record = run_record(config, bundle)
-    if opening is not None:
-        opening(run_key(record))
+    keep_current(config.archive, run_key(record))
     with _tracked(job, out, config, record, inputs) as tracker:
         result = segment(videos, config, record, tracker, Progress(), brake)
         found = findings(config.archive, result.run_key, videos[: max(FOUND, job.report_videos)])
         page = _page(videos, found, result, config, job, record) if job.report else None
         _log_artefacts(tracker, config, result, page)
     check_dead_share(result, config.max_dead_share)
-    return DoneJob(result, videos, tuple(found), page, tracker.run_url)
+    chosen = current(config.archive)
+    shown = result.run_key if chosen is None else chosen.run_key
+    return DoneJob(result, videos, tuple(found), page, tracker.run_url, shown)
 
 
 def _pinned(model: str, job: JobConfig, out: Path) -> str:

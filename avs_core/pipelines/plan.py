@@ -22,6 +22,7 @@ from avs_core.archive.touched import content_hash, earlier_versions
 from avs_core.clip import VideoRef
 from avs_core.errors import StorageError
 from avs_core.media.versions import decoder_versions
+from avs_core.pipelines.coverage import still_there
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -174,17 +175,8 @@ def with_deleted(plan: Plan, uri: str) -> Plan:
         for commit in read_records(archive, commits_folder(run_key), CommitInfo, names):
             video = commit.video
             gone[video.uri] = VideoRef(video.uri, video.size, video.fingerprint, video.modified_us)
-    with ThreadPoolExecutor(READERS) as pool:
-        there = dict(zip(gone, pool.map(_is_there, gone), strict=True))
+    there = dict(zip(gone, still_there(gone), strict=True))
     rows = [*zip(plan.videos, plan.states, strict=True)]
     rows += [(video, State.DELETED) for uri_, video in gone.items() if not there[uri_]]
     rows.sort(key=lambda row: row[0].uri)
     return Plan([video for video, _ in rows], [state for _, state in rows])
-
-
-def _is_there(uri: str) -> bool:
-    """A store that does not answer has not said that the video is gone."""
-    try:
-        return storage.is_file(uri)
-    except StorageError:
-        return True

@@ -8,18 +8,15 @@ beside the one that readers get; once it covers them, it becomes the current one
 import logging
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from avs_core import storage
 from avs_core.archive.current import current, make_current
-from avs_core.archive.layout import RUNS, unit_ids
 from avs_core.archive.lease import Times, leased
-from avs_core.archive.ledger import load_ledger, video_ids, video_keys
-from avs_core.clip import VideoRef
 from avs_core.pipelines.brake import Brake
+from avs_core.pipelines.coverage import Coverage, coverage
 from avs_core.pipelines.job_config import JobConfig
 from avs_core.pipelines.main_job import DoneJob, run_main_job
 from avs_core.pipelines.schedule_config import ScheduleConfig
@@ -28,18 +25,6 @@ from avs_core.pipelines.segment_config import SegmentConfig
 LOG = logging.getLogger(__name__)
 
 LEASE = "reprocess"
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How much of the videos a run holds, and what readers would miss.
-
-    share  of the videos that are done, or dead in the current run too
-    lost   of the videos that readers get now and that are dead in the new run
-    """
-
-    share: float
-    lost: int
 
 
 @dataclass(frozen=True)
@@ -69,31 +54,11 @@ def reprocess(
         leased(config.archive, LEASE, what, lambda: brake.press("another job took the lease over"), times),
         stopped_by_sigterm(brake),
     ):
-        done = run_main_job(inputs, config, job, brake, lambda run_key: keep_current(config.archive, run_key))
-        covered = coverage(config.archive, done.result.run_key, done.videos)
+        done = run_main_job(inputs, config, job, brake)
+        covered = coverage(config.archive, done.result.run_key, done.videos, schedule.coverage)
         switched = covered.share >= schedule.coverage and _switch(config.archive, done.result.run_key)
     chosen = current(config.archive)
     return Reprocessed(done, covered, chosen.run_key if chosen else done.result.run_key, switched)
-
-
-def keep_current(archive: str, run_key: str) -> None:
-    """Before a second run begins: readers go on getting the one that they get."""
-    known = unit_ids(storage.normalise(archive), RUNS)
-    if current(archive) is None and len(known) == 1 and known != {run_key}:
-        make_current(archive, next(iter(known)))
-
-
-def coverage(archive: str, run_key: str, videos: Sequence[VideoRef]) -> Coverage:
-    """How much of the videos a run holds."""
-    keys = video_keys(load_ledger(archive, run_key))
-    chosen = current(archive)
-    shown: set[str] = set()
-    if chosen is not None and chosen.run_key != run_key:
-        shown = video_ids(video_keys(load_ledger(archive, chosen.run_key)).done)
-    dead = [video for video in videos if video.video_key in keys.dead]
-    lost = sum(video.video_id in shown for video in dead)
-    done = sum(video.video_key in keys.done for video in videos)
-    return Coverage(share=(done + len(dead) - lost) / len(videos), lost=lost)
 
 
 def _switch(archive: str, run_key: str) -> bool:

@@ -1,14 +1,15 @@
-"""Which run readers get while a new one grows; the job itself is in tests/jobs/test_reprocess_job.py."""
+"""How much of what readers have a new run must hold; the job itself is in tests/jobs/test_reprocess_job.py."""
 
 from pathlib import Path
 
 import pytest
 
-from avs_core.archive.current import current, make_current
+from avs_core.archive.current import current, keep_current, make_current
 from avs_core.archive.read import resolve_run
 from avs_core.archive.schema import run_key
+from avs_core.clip import VideoRef
 from avs_core.errors import InputError
-from avs_core.pipelines.reprocess import Coverage, coverage, keep_current
+from avs_core.pipelines.coverage import Coverage, coverage
 from tests.archive import sample
 
 NEW = sample.RECORD.model_copy(update={"thresholds": {"mask": 0.75}})
@@ -60,3 +61,51 @@ def test_a_video_that_readers_have_and_the_new_run_has_not_is_lost(archive: str)
     writer.dead_letter(sample.units(VIDEOS[3])[0], "unreadable", "", "probe")
     sample.commit(writer, sample.units(VIDEOS[2], 2)[0])  # half of it
     assert coverage(archive, SECOND, VIDEOS) == Coverage(share=0.5, lost=1)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[VideoRef]:
+    """Eight videos that are there, all of them in the current run."""
+    writer, videos = sample.opened(str(tmp_path / "archive")), []
+    for name in "abcdefgh":
+        (path := tmp_path / f"{name}.mp4").write_bytes(b"")
+        videos.append(VideoRef(str(path), 0, f"{name}-0"))
+        sample.commit(writer, sample.units(videos[-1])[0])
+    make_current(writer.uri, FIRST)
+    return videos
+
+
+def test_a_job_over_one_video_takes_no_reader_the_others_away(tmp_path: Path, files: list[VideoRef]) -> None:
+    uri = str(tmp_path / "archive")
+    writer = sample.opened(uri, NEW)
+    sample.commit(writer, sample.units(files[0])[0])
+    assert coverage(uri, SECOND, files[:1], 0.99) == Coverage(share=1 / 8, lost=0, missing=7)
+    for video in files[1:6]:
+        sample.commit(writer, sample.units(video)[0])
+    assert coverage(uri, SECOND, files[:1], 0.99) == Coverage(share=6 / 8, lost=0, missing=2)
+    assert coverage(uri, SECOND, files, 0.99) == Coverage(share=6 / 8, lost=0)
+
+
+def test_videos_whose_files_are_gone_hinder_no_run(tmp_path: Path, files: list[VideoRef]) -> None:
+    uri = str(tmp_path / "archive")
+    writer = sample.opened(uri, NEW)
+    for video in files[:7]:
+        sample.commit(writer, sample.units(video)[0])
+    assert coverage(uri, SECOND, files[:7], 0.99) == Coverage(share=7 / 8, lost=0, missing=1)
+    Path(files[7].uri).unlink()
+    assert coverage(uri, SECOND, files[:7], 0.99) == Coverage(share=1.0, lost=0)
+
+
+def test_the_store_is_asked_only_where_its_answer_can_change_anything(
+    tmp_path: Path, files: list[VideoRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, asked = str(tmp_path / "archive"), []
+    writer = sample.opened(uri, NEW)
+    sample.commit(writer, sample.units(files[0])[0])
+    monkeypatch.setattr("avs_core.pipelines.coverage.still_there", lambda uris: asked.append(1) or [True for _ in uris])
+    assert coverage(uri, SECOND, files[:2], 0.99).share == 1 / 8  # its own inputs are not done either
+    assert coverage(uri, SECOND, files[:1], 0.1).share == 1 / 8  # enough as it is
+    assert not asked
+    monkeypatch.setattr("avs_core.pipelines.coverage._AT_ONCE", 2)
+    assert coverage(uri, SECOND, files[:1], 0.5).missing == 7
+    assert len(asked) == 1  # with two still there it is clear
