@@ -1,4 +1,4 @@
-"""The Ray a job runs on: connect to it, and decide how many actors each stage gets."""
+"""The Ray a job runs on: connect to it."""
 
 import logging
 import os
@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -19,26 +18,6 @@ LOG = logging.getLogger(__name__)
 
 STARTS = 3
 """A node gives itself 15 s to start its own helpers; on a busy machine that is not always enough."""
-
-STAGE_CPUS = {"decode": 0.5, "segment": 0.75, "commit": 0.25}
-"""CPUs that an actor of each stage asks Ray for, on a cluster that has enough."""
-
-
-@dataclass(frozen=True)
-class Pools:
-    """How many actors run each stage, and what each of them asks Ray for.
-
-    Fixed sizes: a growing pool ramps one actor at a time, and a bottleneck that starts slowly starves.
-    """
-
-    decoders: int
-    segmenters: int
-    gpus_per_segmenter: float
-    cpu_scale: float = 1.0
-
-    def cpus(self, stage: str) -> float:
-        """What an actor of a stage asks for. Scaled down where the pools would not fit: they would wait for ever."""
-        return STAGE_CPUS[stage] * self.cpu_scale
 
 
 @contextmanager
@@ -111,24 +90,3 @@ def _quieten() -> None:
     context.print_on_execution_start = False
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def size_pools(units: int, device: str, decoders: int | None, segmenters: int | None, grow: bool = False) -> Pools:
-    """Pool sizes for so many units on the cluster that is connected; a number that is given wins.
-
-    With GPUs: one segmenter each, decoders on the CPUs that are left. Without: half of the CPUs segment
-    (one thread each, so that results do not depend on the machine), half decode. A cluster that may `grow` is asked
-    for what it does not have yet, at full price, so that it brings nodes.
-    """
-    resources = ray.cluster_resources()
-    cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-    if device == "cuda" and not gpus and not grow:
-        raise ConfigError("device cuda needs a GPU in the Ray cluster, and it has none: use --device cpu or auto")
-    on_gpu = device == "cuda" or (gpus > 0 and device != "cpu")
-    wanted_segmenters = segmenters or (max(1, gpus) if on_gpu else max(1, cpus // 2))
-    wanted_decoders = decoders or max(1, cpus - wanted_segmenters)
-    if on_gpu and wanted_segmenters > gpus and not grow:
-        raise ConfigError(f"a segmenter takes a whole GPU: {wanted_segmenters} segmenters, but the cluster has {gpus}")
-    few_decoders, few_segmenters = min(wanted_decoders, units), min(wanted_segmenters, units)
-    needed = STAGE_CPUS["decode"] * few_decoders + STAGE_CPUS["segment"] * few_segmenters + STAGE_CPUS["commit"]
-    return Pools(few_decoders, few_segmenters, 1.0 if on_gpu else 0.0, 1.0 if grow else min(1.0, cpus / needed))

@@ -19,8 +19,10 @@ from avs_core.evaluation.examine import ClipResult, Examiner, Report, chosen, ma
 from avs_core.evaluation.predict import bundle_candidate
 from avs_core.models.bundle import load_bundle
 from avs_core.pipelines.chain import Row, chain, one_row_blocks, outcomes
-from avs_core.pipelines.cluster import connected, size_pools
+from avs_core.pipelines.cluster import connected
 from avs_core.pipelines.evaluate_config import EvaluateConfig
+from avs_core.pipelines.pool_config import PoolConfig
+from avs_core.pipelines.pools import size_pools
 from avs_core.tracking import resolve_model
 
 LOG = logging.getLogger(__name__)
@@ -82,14 +84,13 @@ def _here(clips: int, arguments: dict[str, Any], config: EvaluateConfig) -> Iter
 
 def _on_ray(clips: int, arguments: dict[str, Any], config: EvaluateConfig) -> Iterator[Row]:
     with connected(config.address):
-        pools = size_pools(clips, config.device, 1, config.workers)
+        pool = size_pools(clips, PoolConfig(decoders=1, segmenters=config.workers), config.device).segment
         rows = chain(
             one_row_blocks([{"place": place} for place in range(clips)]),
             ExamineClip,
-            {**arguments, "device": "cuda" if pools.gpus_per_segmenter else "cpu"},
-            ActorPoolStrategy(size=pools.segmenters),
-            num_cpus=pools.cpus("segment"),
-            num_gpus=pools.gpus_per_segmenter,
+            {**arguments, "device": "cuda" if pool.gpus else "cpu"},
+            ActorPoolStrategy(size=pool.workers),
+            **pool.asks,
         )
         yield from outcomes(rows)
 

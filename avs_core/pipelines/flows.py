@@ -1,12 +1,13 @@
 """How rows get through the stages on the connected Ray: beside each other in packs, or alone. Only wiring is here."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from avs_core.archive.schema import RunRecord
 from avs_core.pipelines.chain import alone_chain, outcomes, pack_blocks, watched_chain, witness
-from avs_core.pipelines.cluster import Pools
 from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.packs import one_by_one, pack
+from avs_core.pipelines.pools import Pool, Pools
 from avs_core.pipelines.provenance import software
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import CommitUnit, DecodeUnit, ProbeVideo, Row, Stop
@@ -22,20 +23,19 @@ class ProbeFlows:
         self._unit_s = config.unit_length_s
         arguments = {"config": decode, "limits": limits, "unit_s": self._unit_s, "stop": stop}
         self._probe = StagePlan("probe", ProbeVideo, arguments)
-        self._pools = pools
+        self._pool = pools.decode
 
     def beside(self, rows: Sequence[Row]) -> Iterator[Row]:
         """As many at once as there are decoders."""
-        return self._through(self._pools.decoders, pack(rows, self._unit_s, self._pools.decoders))
+        return self._through(self._pool, pack(rows, self._unit_s, self._pool.workers))
 
     def alone(self, rows: Sequence[Row]) -> Iterator[Row]:
         """One after the other."""
-        return self._through(1, one_by_one(rows))
+        return self._through(replace(self._pool, workers=1), one_by_one(rows))
 
-    def _through(self, pool: int, packs: Iterable[list[Row]]) -> Iterator[Row]:
+    def _through(self, pool: Pool, packs: Iterable[list[Row]]) -> Iterator[Row]:
         with witness() as seen:
-            cpus = self._pools.cpus("decode")
-            yield from outcomes(watched_chain(pack_blocks(packs), self._probe, seen, pool, num_cpus=cpus))
+            yield from outcomes(watched_chain(pack_blocks(packs), self._probe, seen, pool.workers, **pool.asks))
 
 
 class UnitFlows:
@@ -46,7 +46,7 @@ class UnitFlows:
         decode = {"config": config.decode_config(size), "limits": config.decode_limits(), "stop": stop}
         model = {
             "model": config.model,
-            "device": "cuda" if pools.gpus_per_segmenter else "cpu",
+            "device": "cuda" if pools.segment.gpus else "cpu",
             "threshold": config.threshold,
             "mask_size": config.mask_size,
             "stop": stop,
@@ -60,21 +60,20 @@ class UnitFlows:
     def beside(self, rows: Sequence[Row]) -> Iterator[Row]:
         """Each stage in a pool of its own, decoding beside segmenting."""
         pools = self._pools
-        dataset = pack_blocks(pack(rows, self._unit_s, max(pools.decoders, pools.segmenters)))
+        dataset = pack_blocks(pack(rows, self._unit_s, max(pools.decode.workers, pools.segment.workers)))
         stages = (
-            (self._decode, pools.decoders, 0.0),
-            (self._segment, pools.segmenters, pools.gpus_per_segmenter),
-            (self._commit, 1, 0.0),
+            (self._decode, pools.decode),
+            (self._segment, pools.segment),
+            (self._commit, pools.commit),
         )
         with witness() as seen:
-            for plan, pool, gpus in stages:
-                dataset = watched_chain(dataset, plan, seen, pool, num_cpus=pools.cpus(plan.name), num_gpus=gpus)
+            for plan, pool in stages:
+                dataset = watched_chain(dataset, plan, seen, pool.workers, **pool.asks)
             yield from outcomes(dataset)
 
     def alone(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """All stages in one worker, a row at a time; it asks for what a segmenter does: nothing runs beside it."""
+        """All stages in one worker, a row at a time; it asks for a segmenter's CPUs and for the memory of all."""
         plans = (self._decode, self._segment, self._commit)
-        cpus, gpus = self._pools.cpus("segment"), self._pools.gpus_per_segmenter
         with witness() as seen:
-            dataset = alone_chain(pack_blocks(one_by_one(rows)), plans, seen, num_cpus=cpus, num_gpus=gpus)
+            dataset = alone_chain(pack_blocks(one_by_one(rows)), plans, seen, **self._pools.alone.asks)
             yield from outcomes(dataset)

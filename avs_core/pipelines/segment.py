@@ -5,6 +5,7 @@ terminal and the tracker. The driver holds no pixels and no masks: rows of a few
 """
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +29,12 @@ from avs_core.media.versions import decoder_versions
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.brake import Brake, stop_sign
-from avs_core.pipelines.cluster import Pools, connected, size_pools
+from avs_core.pipelines.cluster import connected
 from avs_core.pipelines.cluster_watch import Patience, patient
 from avs_core.pipelines.flows import ProbeFlows, UnitFlows
 from avs_core.pipelines.metrics import JobMetrics
 from avs_core.pipelines.plan import Plan, State, make_plan
+from avs_core.pipelines.pools import Pools, size_pools
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import (
@@ -257,13 +259,12 @@ class _Job:
         return pools
 
     def _pools(self, rows: int) -> Pools:
-        config = self.config
-        return size_pools(rows, config.device, config.decoders, config.segmenters, config.grow)
+        return size_pools(rows, self.config.pool_config(), self.config.device)
 
     def _probe(self, videos: Sequence[VideoRef], earlier: Mapping[str, TouchRecord]) -> list[Row]:
         """A row for every unit that is missing, and one for every video that can't be probed."""
         config, aside = self.config, Aside(self.attempts)
-        pools = size_pools(len(videos), "cpu", config.decoders, None, config.grow)
+        pools = size_pools(len(videos), config.pool_config().model_copy(update={"segmenters": None}), "cpu")
         hashes = {uri: touch.video.content for uri, touch in earlier.items()}
         flows = ProbeFlows(config, frame_size(self.writer.record), self.stop, pools)
         unprobed = [row_to_probe(video, hashes.get(video.uri, "")) for video in videos]
@@ -296,7 +297,7 @@ class _Job:
     def _finish(self, rows: Iterator[Row], count: int, pools: Pools) -> None:
         """Bring rows to their end, and tell of each as it comes."""
         totals = self.totals
-        with JobMetrics(count, pools.segmenters if pools.gpus_per_segmenter else 0) as metrics:
+        with JobMetrics(count, pools.gpu_segmenters) as metrics:
             for row in rows:
                 unit = totals.add(row)
                 self.patience.moved()
@@ -320,9 +321,9 @@ def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools) -> J
         bytes=round(totals.bytes),
         video_seconds=totals.video_seconds,
         instances=totals.instances,
-        decoders=pools.decoders,
-        segmenters=pools.segmenters,
-        gpus=pools.segmenters if pools.gpus_per_segmenter else 0,
+        decoders=pools.decode.workers,
+        segmenters=pools.segment.workers,
+        gpus=math.ceil(pools.segment.workers * pools.segment.gpus),
         **totals.stage_s,
     )
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from avs_core.errors import ConfigError
 from avs_core.media.config import DecodeConfig, DecodeLimits
+from avs_core.pipelines.pool_config import PoolConfig
 from avs_core.pipelines.units import WINDOW_S
 
 Side = Annotated[int, Field(ge=1, le=16_384)]
@@ -75,16 +76,25 @@ class PlaceConfig(BaseModel):
     model: str = Field(DEFAULT_MODEL, description="A built-in bundle's name, a bundle folder, or models:/name@alias.")
 
 
-class SegmentConfig(LookConfig, PlaceConfig):  # fields of the last base come first, also in --help
+class SegmentConfig(PoolConfig, LookConfig, PlaceConfig):  # fields of the last base come first, also in --help
     """Everything that decides what `avs segment` does."""
 
     max_dead_share: float = Field(
         1.0, ge=0, le=1, description="The job fails when more of its videos than this are dead."
     )
     address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else a Ray of its own].")
-    decoders: int | None = Field(None, ge=1, description="Decoding actors [default: from the cluster's size].")
     lost_node_s: float = Field(
         900.0, gt=0, description="The job may stand still this long while its cluster misses a node it had, s."
     )
-    grow: bool = Field(False, description="The cluster scales itself: ask for more than it has now.")
-    segmenters: int | None = Field(None, ge=1, description="Model actors [default: one a GPU, or half of the CPUs].")
+
+    def pool_config(self) -> PoolConfig:
+        """The pools as they are asked for: memory is set aside for all that a decoding process may take."""
+        decode = self.resources.decode
+        decode = decode.model_copy(update={"memory_mb": decode.memory_mb or self.decode_memory_mb})
+        return PoolConfig(
+            decoders=self.decoders,
+            segmenters=self.segmenters,
+            committers=self.committers,
+            resources=self.resources.model_copy(update={"decode": decode}),
+            grow=self.grow,
+        )

@@ -16,6 +16,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from avs_core.archive.verify import archive_digest, verify
+from avs_core.pipelines.segment_config import SegmentConfig
 from tests import ray_head
 
 LAUNCHED = ("ray_cluster.yaml", "infra/local_cluster.yaml")
@@ -63,6 +64,14 @@ def test_nodes_are_set_up_from_the_pins(documents: dict[str, Any], root: Path) -
     made = (root / "Makefile").read_text()
     assert re.findall(r"uv==[\d.]+", commands) == re.findall(r"uv==[\d.]+", made)
     assert "--constraint constraints.txt" in commands
+
+
+def test_a_node_of_the_local_cluster_has_what_a_worker_of_any_stage_asks_for(documents: dict[str, Any]) -> None:
+    has = documents["infra/local_cluster.yaml"]["available_node_types"]["decode"]["resources"]
+    asks = SegmentConfig(archive="a").pool_config().resources
+    for stage in (asks.decode, asks.segment, asks.commit):
+        assert stage.cpus <= has["CPU"]
+        assert (stage.memory_mb or 0) << 20 <= has["memory"]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts.config import Yaml
 
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import RunRecord
@@ -31,6 +32,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["segment", ".", "--archive", "a", "--threshold", "1.5"], "threshold"),
         (["segment", "."], "--archive"),
         (["segment", ".", "--archive", "a", "--nope"], "--nope"),
+        (["segment", ".", "--archive", "a", "--resources.segment.gpus", "1.5"], "whole number, got 1.5"),
         (["segment", ".", "--archive", "a", "--decoder", "vlc"], "vlc"),
         (["verify", "nowhere"], "nowhere"),
         (["train", "no-such-recipe", "--out", "x"], "composites-light"),
@@ -60,6 +62,22 @@ def test_the_hours_of_a_scheduled_job_are_not_those_of_a_video() -> None:
     _, bound, _ = app.parse_args(["reprocess", "a.mp4", "--archive", "a", "--max-hours", "6"], exit_on_error=False)
     assert bound.arguments["schedule"].max_hours == 6
     assert bound.arguments["config"].max_video_hours == 100
+
+
+def test_what_workers_ask_for_stands_in_the_file_or_in_flags_and_a_flag_wins() -> None:
+    asked = (
+        "segment:\n  committers: 3\n  resources:\n    decode: {cpus: 1, memory_mb: 512}\n    segment: {gpus: 0.25}\n"
+    )
+    Path("run.yaml").write_text(asked)
+    app.config = (Yaml("run.yaml", must_exist=True, use_commands_as_keys=True),)
+    command = ["segment", "a.mp4", "--archive", "a", "--resources.segment.gpus", "0.5", "--decode-memory-mb", "2048"]
+    try:
+        _, bound, _ = app.parse_args(command, exit_on_error=False)
+    finally:
+        app.config = ()
+    pools = bound.arguments["config"].pool_config()
+    assert (pools.committers, pools.resources.decode.cpus, pools.resources.decode.memory_mb) == (3, 1, 512)
+    assert (pools.resources.segment.gpus, pools.resources.segment.cpus) == (0.5, 0.75)
 
 
 def test_a_model_that_is_not_there_fails_before_anything_is_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,10 @@
-"""A job with units that kill their worker: `python -m tests.pipelines.guilty STAGE INPUTS ARCHIVE` is its driver.
+"""A job with units that kill their worker.
+
+Its driver is `python -m tests.pipelines.guilty STAGE INPUTS ARCHIVE [SETTINGS]`.
 
 What they do stands in the names of the files: "guilty" kills always, "once" only the first worker that has it, as a
-neighbour that eats the memory would; "slow" takes its time. `STAGE` is the class in the place of the model's.
+neighbour that eats the memory would; "slow" takes its time. `STAGE` is the class in the place of the model's,
+`SETTINGS` what is not as usual, as JSON.
 """
 
 import json
@@ -11,6 +14,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +86,7 @@ def _looked_at(clip: Clip, unit: Unit, second: int) -> FrameRow:
     )
 
 
-def main(inputs: str, archive: str, stage: type) -> None:
+def main(inputs: str, archive: str, stage: type, **settings: Any) -> None:
     """The main job with that stage in the model's place; its result goes to standard output."""
     from rich.console import Console
 
@@ -95,7 +99,8 @@ def main(inputs: str, archive: str, stage: type) -> None:
     from avs_core.tracking import NullRun
 
     flows.SegmentUnit = stage  # type: ignore[misc, assignment]  # the stand-in
-    config = SegmentConfig(archive=archive, model=MODEL, address="local", decoders=1, segmenters=1)
+    usual = {"address": "local", "decoders": 1, "segmenters": 1}
+    config = SegmentConfig(archive=archive, model=MODEL, **{**usual, **settings})
     record = run_record(config, load_bundle(config.model))
     result = segment(find_videos([inputs]), config, record, NullRun(), Progress(Console(quiet=True)))
     print(json.dumps(asdict(result)))
@@ -105,4 +110,4 @@ if __name__ == "__main__":
     # by the name that workers know the classes by, not as a part of __main__
     from tests.pipelines import guilty
 
-    guilty.main(sys.argv[2], sys.argv[3], getattr(guilty, sys.argv[1]))
+    guilty.main(sys.argv[2], sys.argv[3], getattr(guilty, sys.argv[1]), **json.loads((sys.argv[4:] or ["{}"])[0]))

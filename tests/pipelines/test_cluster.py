@@ -1,37 +1,10 @@
-"""How many actors a stage gets, from what the cluster has: the cluster is told, not started."""
+"""How a job comes to its Ray; nothing here starts one."""
 
 import pytest
 
-from avs_core.errors import ClusterUnavailable, ConfigError
+from avs_core.errors import ClusterUnavailable
 from avs_core.pipelines import cluster
-from avs_core.pipelines.cluster import STAGE_CPUS, STARTS, connected, size_pools
-
-
-@pytest.fixture
-def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
-
-
-@pytest.mark.usefixtures("two_cpus")
-def test_a_pool_that_is_too_large_is_squeezed_into_the_cluster() -> None:
-    pools = size_pools(100, "cpu", 8, 4)
-    assert (pools.decoders, pools.segmenters) == (8, 4)
-    assert 8 * pools.cpus("decode") + 4 * pools.cpus("segment") + pools.cpus("commit") == pytest.approx(2.0)
-
-
-@pytest.mark.usefixtures("two_cpus")
-def test_a_cluster_that_may_grow_is_asked_at_full_price() -> None:
-    pools = size_pools(100, "cpu", 8, 4, grow=True)
-    assert [pools.cpus(stage) for stage in STAGE_CPUS] == list(STAGE_CPUS.values())
-
-
-@pytest.mark.usefixtures("two_cpus")
-def test_gpus_that_are_not_there_yet_are_asked_for_only_where_they_may_come() -> None:
-    with pytest.raises(ConfigError, match="needs a GPU"):
-        size_pools(100, "cuda", 8, 4)
-    pools = size_pools(100, "cuda", 8, 4, grow=True)
-    assert (pools.segmenters, pools.gpus_per_segmenter) == (4, 1.0)
-    assert size_pools(100, "auto", 8, 4, grow=True).gpus_per_segmenter == 0.0
+from avs_core.pipelines.cluster import STARTS, connected
 
 
 @pytest.mark.parametrize("late", range(STARTS + 1))
