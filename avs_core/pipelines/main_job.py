@@ -71,7 +71,7 @@ def run_main_job(
         found = findings(config.archive, result.run_key, videos[: max(FOUND, job.report_videos)])
         page = _page(videos, found, result, config, job, record) if job.report else None
         _log_artefacts(tracker, config, result, page)
-    check_dead_share(result, config.max_dead_share)
+    check_dead_share(result.dead, result.videos, config)
     chosen = current(config.archive)
     shown = result.run_key if chosen is None else chosen.run_key
     return DoneJob(result, videos, tuple(found), page, tracker.run_url, shown)

@@ -46,7 +46,7 @@ WAIT_SECONDS = Series(
 )
 GPU_BUSY_SECONDS = Series("avs_gpu_busy_seconds", "counter", "Seconds that segmenters with a GPU worked on a unit.")
 GPU_SEGMENTERS = Series("avs_gpu_segmenters", "gauge", "Segmenters with a GPU, of the job that runs.")
-UNITS_LEFT = Series("avs_units_left", "gauge", "Units of the job that runs that have not come back.")
+UNITS_LEFT = Series("avs_units_left", "gauge", "Units of the job that runs that began and have not come back.")
 
 ALL = (
     VIDEOS,
@@ -67,26 +67,31 @@ ALL = (
 class JobMetrics:
     """Counts the outcomes of one job for Prometheus, while its block lasts. Needs a connected Ray.
 
-    with JobMetrics(units=40, gpu_segmenters=2) as metrics:
+    with JobMetrics() as metrics:
+        metrics.expect(units=40, gpu_segmenters=2)
         metrics.add(row, unit)
     """
 
-    def __init__(self, units: int, gpu_segmenters: int) -> None:
+    def __init__(self) -> None:
         self._counters = {s: Counter(s.name, s.about, s.labels) for s in ALL if s.kind == "counter"}
         self._gauges = {s: Gauge(s.name, s.about, s.labels) for s in ALL if s.kind == "gauge"}
-        self._left = units
-        self._gpu_segmenters = gpu_segmenters
+        self._left = self._gpu_segmenters = 0
         self._videos: set[str] = set()
 
     def __enter__(self) -> "JobMetrics":
-        self._gauges[GPU_SEGMENTERS].set(self._gpu_segmenters)
-        self._gauges[UNITS_LEFT].set(self._left)
         return self
 
     def __exit__(self, *stopped: object) -> None:
         """A gauge keeps its last value for as long as the cluster lives: a job that ended has nothing left."""
         for gauge in self._gauges.values():
             gauge.set(0)
+
+    def expect(self, units: int, gpu_segmenters: int) -> None:
+        """So many more units begin; those that wait to run alone are still among those that are left."""
+        self._left += units
+        self._gpu_segmenters = gpu_segmenters
+        self._gauges[GPU_SEGMENTERS].set(gpu_segmenters)
+        self._gauges[UNITS_LEFT].set(self._left)
 
     def add(self, row: Row, unit: Unit) -> None:
         """Count one outcome, the row that came back for the unit."""
@@ -110,6 +115,6 @@ class JobMetrics:
         self._count(FRAMES, row["n_frames"])
         self._count(MASKS, row["n_instances"])
 
-    def _count(self, series: Series, value: float, labels: Mapping[str, str] | None = None) -> None:
+    def _count(self, series: Series, value: float | int, labels: Mapping[str, str] | None = None) -> None:
         if value > 0:  # Ray's counters refuse to add nothing
             self._counters[series].inc(value, dict(labels or {}))

@@ -56,6 +56,9 @@ from avs_core.tracking import Tracker
 LOG = logging.getLogger(__name__)
 
 
+JUDGED_FROM = 100
+"""Videos of a job that must have come to their end before their dead ones speak for the rest."""
+
 ROUND_VIDEOS = 2_000
 """Videos that are probed and brought to their end before the next ones are looked at: what a job holds in memory."""
 
@@ -122,6 +125,13 @@ class Totals:
             self.failed += 1
             LOG.warning("not done, the next run takes it up again: %s: %s", unit.video.uri, row["message"])
         return unit
+
+    def check_dead(self, config: SegmentConfig) -> None:
+        """Raises `TooManyDeadLetters` once enough videos came to their end to tell: whatever kills all of them, a
+        broken decoder say, is not to bury a million before the job says so."""
+        ended = len(self.videos | self.dead.keys())
+        if ended >= JUDGED_FROM:
+            check_dead_share(len(self.dead), ended, config)
 
     def metrics(self) -> dict[str, float]:
         """The same as flat numbers."""
@@ -241,7 +251,7 @@ class _Job:
         changed = plan.of(State.CHANGED)
         earlier = earlier_versions(archive, self.writer.run_key, self.ledger, changed) if changed else {}
         pools, aside = self._pools(1), Aside(self.attempts)
-        with self.progress.over(videos=len(pending), seconds=0):
+        with self.progress.over(videos=len(pending), seconds=0), JobMetrics() as metrics:
             for first in range(0, len(pending), ROUND_VIDEOS):
                 batch = pending[first : first + ROUND_VIDEOS]
                 if brake.reason:
@@ -251,11 +261,13 @@ class _Job:
                 self.progress.expect(self.totals.probed_seconds * len(pending) / self.totals.probed)
                 if rows:
                     pools = self._pools(len(rows))
-                    self._finish(aside.beside(rows, self._flows(pools).beside), len(rows), pools)
+                    metrics.expect(len(rows), pools.gpu_segmenters)
+                    self._finish(aside.beside(rows, self._flows(pools).beside), metrics)
+                    self.totals.check_dead(self.config)
             if brake.reason:
                 self.totals.left.update(wire.unit_from_text(row["unit"]).video.uri for row in aside.waiting)
             elif aside.waiting:
-                self._finish(aside.alone(self._flows(pools).alone), len(aside.waiting), pools)
+                self._finish(aside.alone(self._flows(pools).alone), metrics)
         return pools
 
     def _pools(self, rows: int) -> Pools:
@@ -294,19 +306,18 @@ class _Job:
         done = len(totals.videos) + totals.touched
         self.progress.update(videos=done, seconds=totals.video_seconds, dead=len(totals.dead))
 
-    def _finish(self, rows: Iterator[Row], count: int, pools: Pools) -> None:
+    def _finish(self, rows: Iterator[Row], metrics: JobMetrics) -> None:
         """Bring rows to their end, and tell of each as it comes."""
         totals = self.totals
-        with JobMetrics(count, pools.gpu_segmenters) as metrics:
-            for row in rows:
-                unit = totals.add(row)
-                self.patience.moved()
-                metrics.add(row, unit)
-                if row["status"] == DEAD:
-                    note(row, self.attempts)
-                self._tell()
-                self.tracker.log_metrics({**totals.metrics(), **self.progress.snapshot().metrics()}, step=totals.rows)
-                LOG.debug("%s %s", row["status"], unit.unit_id)
+        for row in rows:
+            unit = totals.add(row)
+            self.patience.moved()
+            metrics.add(row, unit)
+            if row["status"] == DEAD:
+                note(row, self.attempts)
+            self._tell()
+            self.tracker.log_metrics({**totals.metrics(), **self.progress.snapshot().metrics()}, step=totals.rows)
+            LOG.debug("%s %s", row["status"], unit.unit_id)
 
     def _flows(self, pools: Pools) -> UnitFlows:
         record = self.writer.record
@@ -349,11 +360,10 @@ def _result(
     )
 
 
-def check_dead_share(result: SegmentResult, limit: float) -> None:
-    """Raises `TooManyDeadLetters` when more than `limit` of the job's videos are dead."""
-    share = result.dead / result.videos
-    if share > limit:
+def check_dead_share(dead: int, videos: int, config: SegmentConfig) -> None:
+    """Raises `TooManyDeadLetters` when more of these videos are dead than the job allows."""
+    if dead > config.max_dead_share * videos:
         raise TooManyDeadLetters(
-            f"at most {limit:.0%} of a job's videos may be dead, {result.dead} of {result.videos} are: "
-            f"`avs dead {result.archive}` says why"
+            f"at most {config.max_dead_share:.0%} of a job's videos may be dead, {dead} of {videos} are: "
+            f"`avs dead {storage.normalise(config.archive)}` says why"
         )

@@ -80,7 +80,10 @@ class SegmentConfig(PoolConfig, LookConfig, PlaceConfig):  # fields of the last 
     """Everything that decides what `avs segment` does."""
 
     max_dead_share: float = Field(
-        1.0, ge=0, le=1, description="The job fails when more of its videos than this are dead."
+        1.0,
+        ge=0,
+        le=1,
+        description="The job fails when more of its videos than this are dead: in the end, and after each 2,000.",
     )
     address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else a Ray of its own].")
     lost_node_s: float = Field(

@@ -78,6 +78,14 @@ def test_good_videos_are_segmented_and_bad_ones_are_dead_letters(videos: Path, t
     assert avs("verify", archive, cwd=tmp_path).returncode == 1
 
 
+def test_a_job_of_which_too_many_videos_die_has_failed(videos: Path, tmp_path: Path) -> None:
+    flags = ("--archive", str(tmp_path / "archive"), "--no-tracking", "--no-report")
+    done = avs("segment", str(videos), *flags, "--max-dead-share", "0.5", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "at most 50% of a job's videos may be dead, 3 of 5 are" in done.stderr
+    assert avs("segment", str(videos), *flags, "--max-dead-share", "0.6", cwd=tmp_path).returncode == 3
+
+
 def test_s3_on_both_ends_and_no_secret_anywhere(
     videos: Path, tmp_path: Path, s3_server: S3Server, s3_bucket: str
 ) -> None:

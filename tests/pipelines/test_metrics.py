@@ -13,7 +13,17 @@ import pytest
 
 from avs_core.archive.read import open_archive, open_frames, read_commits
 from avs_core.clip import Unit, VideoRef
-from avs_core.pipelines.metrics import ALL, DEAD_LETTERS, STAGE_SECONDS, STAGES, WAIT_SECONDS, WAITS
+from avs_core.pipelines import metrics
+from avs_core.pipelines.metrics import (
+    ALL,
+    DEAD_LETTERS,
+    GPU_SEGMENTERS,
+    STAGE_SECONDS,
+    STAGES,
+    UNITS_LEFT,
+    WAIT_SECONDS,
+    WAITS,
+)
 from avs_core.pipelines.stages import new_row
 from avs_core.pipelines.wire import unit_from_text
 from tests import ray_head
@@ -31,6 +41,32 @@ def test_every_stage_has_its_seconds_in_a_row() -> None:
 
 def test_no_two_metrics_share_a_name() -> None:
     assert len({series.exported for series in ALL}) == len(ALL)
+
+
+def test_what_is_left_counts_all_rounds_and_ends_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, list[float]] = defaultdict(list)
+
+    class Recorded:
+        def __init__(self, name: str, about: str, labels: tuple[str, ...]) -> None:
+            self.name = name
+
+        def set(self, value: float) -> None:
+            shown[self.name].append(value)
+
+        def inc(self, value: float, labels: dict[str, str]) -> None:
+            shown[self.name].append(value)
+
+    monkeypatch.setattr(metrics, "Gauge", Recorded)
+    monkeypatch.setattr(metrics, "Counter", Recorded)
+    unit = Unit(VideoRef("/v.mp4", 1, "f"), 0, 1)
+    with metrics.JobMetrics() as counted:
+        counted.expect(units=2, gpu_segmenters=1)
+        counted.add(new_row(unit), unit)  # the other one waits to run alone
+        counted.expect(units=1, gpu_segmenters=2)
+        counted.add(new_row(unit), unit)
+        counted.add(new_row(unit), unit)
+    assert shown[UNITS_LEFT.name] == [2, 1, 2, 1, 0, 0]
+    assert shown[GPU_SEGMENTERS.name] == [1, 2, 0]
 
 
 @pytest.fixture

@@ -1,0 +1,51 @@
+"""How many dead videos a job bears before it calls itself failed."""
+
+import pytest
+
+from avs_core.clip import Unit, VideoRef
+from avs_core.errors import TooManyDeadLetters
+from avs_core.pipelines.segment import JUDGED_FROM, Totals, check_dead_share
+from avs_core.pipelines.segment_config import SegmentConfig
+from avs_core.pipelines.stages import DEAD, OK, Row, new_row
+
+TENTH = SegmentConfig(archive="/masks", max_dead_share=0.1)
+
+
+def row(number: int, status: str, part: int = 0, of: int = 1) -> Row:
+    unit = Unit(VideoRef(f"/{number}.mp4", 1, "f"), 5 * part, 5 * part + 5, part, of)
+    return new_row(unit) | {"status": status, "error_class": "corrupt" if status == DEAD else ""}
+
+
+def totals(good: int, dead: int) -> Totals:
+    counted = Totals()
+    for number in range(good + dead):
+        counted.add(row(number, DEAD if number < dead else OK))
+    return counted
+
+
+def test_the_limit_itself_is_borne_and_one_more_is_not() -> None:
+    check_dead_share(10, 100, TENTH)
+    with pytest.raises(TooManyDeadLetters, match=r"at most 10% .* 11 of 100 are: `avs dead /masks`"):
+        check_dead_share(11, 100, TENTH)
+    check_dead_share(100, 100, SegmentConfig(archive="/masks"))
+
+
+def test_a_round_in_which_too_many_die_is_the_last_one() -> None:
+    totals(good=90, dead=10).check_dead(TENTH)
+    with pytest.raises(TooManyDeadLetters, match="11 of 100"):
+        totals(good=89, dead=11).check_dead(TENTH)
+
+
+def test_a_few_videos_say_nothing_of_the_others() -> None:
+    totals(good=0, dead=JUDGED_FROM - 1).check_dead(TENTH)
+    with pytest.raises(TooManyDeadLetters):
+        totals(good=0, dead=JUDGED_FROM).check_dead(TENTH)
+
+
+def test_a_cut_video_that_died_of_one_part_is_one_dead_video() -> None:
+    counted = totals(good=JUDGED_FROM - 1, dead=0)
+    for part, status in enumerate((OK, DEAD, DEAD)):
+        counted.add(row(JUDGED_FROM, status, part, of=3))
+    counted.check_dead(SegmentConfig(archive="/masks", max_dead_share=1 / JUDGED_FROM))
+    with pytest.raises(TooManyDeadLetters, match="1 of 100"):
+        counted.check_dead(SegmentConfig(archive="/masks", max_dead_share=0.0))
