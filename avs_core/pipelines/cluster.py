@@ -113,6 +113,16 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def warn_of_no_cpus(grow: bool) -> None:
+    """Say that a job which does not ask for more gets next to nothing on a cluster whose nodes come when work waits."""
+    if not grow and not ray.cluster_resources().get("CPU"):
+        LOG.warning(
+            "a job asks for what the cluster has when it starts, and it has no CPU: one decoder and one segmenter are "
+            "all that it will get. On a cluster that scales itself give --grow, --decoders and --segmenters (--device "
+            "cuda for GPUs)"
+        )
+
+
 def size_pools(units: int, device: str, decoders: int | None, segmenters: int | None, grow: bool = False) -> Pools:
     """Pool sizes for so many units on the cluster that is connected; a number that is given wins.
 

@@ -4,7 +4,7 @@ import pytest
 
 from avs_core.errors import ClusterUnavailable, ConfigError
 from avs_core.pipelines import cluster
-from avs_core.pipelines.cluster import STAGE_CPUS, STARTS, connected, size_pools
+from avs_core.pipelines.cluster import STAGE_CPUS, STARTS, connected, size_pools, warn_of_no_cpus
 
 
 @pytest.fixture
@@ -32,6 +32,21 @@ def test_gpus_that_are_not_there_yet_are_asked_for_only_where_they_may_come() ->
     pools = size_pools(100, "cuda", 8, 4, grow=True)
     assert (pools.segmenters, pools.gpus_per_segmenter) == (4, 1.0)
     assert size_pools(100, "auto", 8, 4, grow=True).gpus_per_segmenter == 0.0
+
+
+@pytest.mark.parametrize(
+    ("resources", "grow", "said"), [({}, False, True), ({}, True, False), ({"CPU": 2.0}, False, False)]
+)
+def test_a_cluster_without_a_cpu_is_warned_of_unless_it_may_grow(
+    resources: dict[str, float],
+    grow: bool,
+    said: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: resources)
+    warn_of_no_cpus(grow)
+    assert ("--grow" in caplog.text) == said
 
 
 @pytest.mark.parametrize("late", range(STARTS + 1))
