@@ -90,3 +90,13 @@ def _quieten() -> None:
     context.print_on_execution_start = False
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def warn_of_no_cpus(grow: bool) -> None:
+    """Say that a job which does not ask for more gets next to nothing on a cluster whose nodes come when work waits."""
+    if not grow and not ray.cluster_resources().get("CPU"):
+        LOG.warning(
+            "a job asks for what the cluster has when it starts, and it has no CPU: one decoder and one segmenter are "
+            "all that it will get. On a cluster that scales itself give --grow, --decoders and --segmenters (--device "
+            "cuda for GPUs)"
+        )

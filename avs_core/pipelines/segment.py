@@ -29,7 +29,7 @@ from avs_core.media.versions import decoder_versions
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.brake import Brake, stop_sign
-from avs_core.pipelines.cluster import connected
+from avs_core.pipelines.cluster import connected, warn_of_no_cpus
 from avs_core.pipelines.cluster_watch import Patience, patient
 from avs_core.pipelines.flows import ProbeFlows, UnitFlows
 from avs_core.pipelines.metrics import JobMetrics
@@ -218,6 +218,7 @@ def segment(
     totals = Totals(left={video.uri for video in plan.pending} if brake.reason else set())
     if plan.pending and not brake.reason:
         with connected(config.address), patient(config.lost_node_s) as patience, stop_sign(brake) as stop:
+            warn_of_no_cpus(config.grow)
             attempts = Attempts(config.archive, writer.run_key)
             job = _Job(config, writer, ledger, attempts, stop, totals, tracker, progress, patience)
             pools = job.run(plan, brake)

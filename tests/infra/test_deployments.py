@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,6 +18,8 @@ from avs_core import storage
 from avs_core.archive.dead import choose_letters, retry_letters
 from avs_core.archive.lease import leased
 from avs_core.archive.staging import VideoWriter
+from avs_core.pipelines.pools import size_pools
+from avs_core.pipelines.schedule_config import ScheduleConfig
 from avs_core.storage.examine import examine
 from jobs.main import app
 from tests.archive import sample
@@ -28,6 +31,9 @@ KEYS = {
     "RayJob": {"apiVersion", "kind", "metadata", "spec"},
     "CronJob": {"apiVersion", "kind", "metadata", "spec"},
 }
+
+RAY_SHARE, GIB = 0.7, 1 << 30
+"""Of a node's memory that Ray gives to workers."""
 
 
 def walk(value: Any) -> Iterator[dict[str, Any]]:
@@ -46,9 +52,7 @@ def commands(documents: dict[str, Any]) -> Iterator[list[str]]:
     """Every command line of ours in the files, without what a shell does after it."""
     for document in (*documents.values(),):
         for mapping in walk(document):
-            if str(mapping.get("entrypoint", "")).startswith("avs "):
-                yield shlex.split(mapping["entrypoint"])[1:]
-            words = mapping.get("args", [])
+            words = mapping.get("args", shlex.split(str(mapping.get("entrypoint", ""))))
             if isinstance(words, list) and words[:1] == ["avs"]:
                 yield words[1 : words.index("||")]
 
@@ -113,7 +117,48 @@ def test_every_command_line_in_the_files_is_one_that_avs_takes(documents: dict[s
     lines = list(commands(documents))
     assert {line[0] for line in lines} == {"segment", "reprocess"}
     for line in lines:
-        app.parse_args(line, exit_on_error=False, print_error=False)
+        parsed(line)
+
+
+def parsed(line: list[str]) -> dict[str, Any]:
+    """What a command line of ours sets. Raises where `avs` would refuse it."""
+    return dict(app.parse_args(line, exit_on_error=False, print_error=False)[1].arguments)
+
+
+def test_the_night_asks_for_what_the_groups_of_its_cluster_can_bring(
+    documents: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = kubernetes(documents)["RayCluster"]["spec"]
+    head, (decode, gpu) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert not any(group["replicas"] for group in (decode, gpu))
+    (night,) = [line for line in commands(documents) if line[0] == "reprocess"]
+    config = parsed(night)["config"]
+    monkeypatch.setattr("ray.nodes", list)  # as the cluster is when the night begins: nothing that could work
+    pools = size_pools(10_000, config.pool_config(), config.device)
+    assert pools.segment.gpus == 1
+
+    def has(group: dict[str, Any], resource: str) -> int:
+        return int(group["template"]["spec"]["containers"][0]["resources"]["limits"][resource].removesuffix("Gi"))
+
+    beside = has(gpu, "cpu") - pools.segment.cpus  # what a node with a segmenter has left for others
+    left = pools.decode.workers * pools.decode.cpus + pools.commit.workers * pools.commit.cpus
+    left -= pools.segment.workers * beside
+    assert pools.segment.workers == gpu["maxReplicas"] * has(gpu, "nvidia.com/gpu")
+    assert has(decode, "cpu") < left <= decode["maxReplicas"] * has(decode, "cpu")
+    fit = int(RAY_SHARE * has(decode, "memory") * GIB // pools.decode.memory)
+    assert pools.decode.workers <= decode["maxReplicas"] * fit
+
+
+def test_a_job_that_is_stopped_has_longer_than_its_grace_on_every_head(documents: dict[str, Any]) -> None:
+    name, waits = "RAY_JOB_STOP_WAIT_TIME_S", []
+    heads = [mapping["headGroupSpec"] for mapping in walk(documents) if "headGroupSpec" in mapping]
+    for container in (head["template"]["spec"]["containers"][0] for head in heads):
+        waits += [variable["value"] for variable in container["env"] if variable["name"] == name]
+    waits.append(documents["infra/compose.yaml"]["services"]["head"]["environment"][name])
+    waits += re.findall(rf"{name}=(\d+)", documents["ray_cluster.yaml"]["head_start_ray_commands"][-1])
+    assert len(waits) == 4
+    assert all(int(wait) > ScheduleConfig().grace_s for wait in waits)
 
 
 @pytest.mark.parametrize(("code", "seen"), [(0, 0), (1, 1), (2, 1), (3, 0), (4, 0), (5, 0), (130, 1), (137, 1)])
@@ -127,6 +172,27 @@ def test_the_night_repeats_only_what_a_repetition_may_mend(
     # as `ray job submit` joins the words, and the cluster's shell reads them
     done = subprocess.run(
         ["sh", "-c", list2cmdline(container["args"])],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=False,
+    )
+    assert done.returncode == seen
+
+
+@pytest.mark.parametrize(("code", "seen"), [(0, 0), (1, 1), (2, 1), (3, 0), (130, 1), (137, 1)])
+def test_a_run_with_dead_letters_is_no_reason_for_another_cluster(
+    documents: dict[str, Any], tmp_path: Path, code: int, seen: int
+) -> None:
+    submit = (
+        "import subprocess, sys; sys.exit(subprocess.run(subprocess.list2cmdline(sys.argv[1:]), shell=True).returncode)"
+    )
+    for name, script in {"avs": f"exit {code}", "ray": f"shift 3; exec {sys.executable} -c '{submit}' \"$@\""}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    spec = kubernetes(documents)["RayJob"]["spec"]
+    assert spec["submissionMode"] == "K8sJobMode"
+    # as KubeRay writes it into the submitter's script, whose `ray job submit` joins the words for the cluster's shell
+    done = subprocess.run(
+        ["bash", "-c", f"ray job submit -- {spec['entrypoint'].strip()} ;"],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         check=False,
     )

@@ -4,7 +4,22 @@ import pytest
 
 from avs_core.errors import ClusterUnavailable
 from avs_core.pipelines import cluster
-from avs_core.pipelines.cluster import STARTS, connected
+from avs_core.pipelines.cluster import STARTS, connected, warn_of_no_cpus
+
+
+@pytest.mark.parametrize(
+    ("resources", "grow", "said"), [({}, False, True), ({}, True, False), ({"CPU": 2.0}, False, False)]
+)
+def test_a_cluster_without_a_cpu_is_warned_of_unless_it_may_grow(
+    resources: dict[str, float],
+    grow: bool,
+    said: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: resources)
+    warn_of_no_cpus(grow)
+    assert ("--grow" in caplog.text) == said
 
 
 @pytest.mark.parametrize("late", range(STARTS + 1))
