@@ -12,7 +12,7 @@ from pathlib import Path
 from tests import ray_head
 from tests.chaos.scene import descendants, title_of
 
-START_S = 120
+START_S = 240
 DECODING = "avs_core.media.child"
 MODEL_MB = 400
 """Only the worker with the model has so much memory for itself."""
