@@ -42,18 +42,32 @@ def find_videos(inputs: Iterable[str]) -> list[VideoRef]:
     return [found[uri] for uri in sorted(found)]
 
 
-def _expand(text: str) -> Iterator[VideoRef]:
+def _expand(text: str) -> Iterable[VideoRef]:
+    """The videos of one input.
+
+    A role may be granted what lies below a prefix and not the prefix's own name: S3 then answers 403 to the look
+    whether there is a file of that name, and only the listing tells that it is a directory.
+    """
     uri = storage.normalise(text)
     if uri.endswith(f"/{inventory.NAME}"):
-        yield from inventory.inventory_videos(uri, _is_video)
-    elif storage.is_file(uri):
-        yield from _manifest(uri) if uri.lower().endswith(MANIFEST_SUFFIXES) else [_ref(storage.info(uri))]
-    elif storage.is_directory(uri):
-        yield from (_ref(found) for found in storage.list_files(uri) if _is_video(found.uri))
-    elif any(mark in text for mark in "*?["):
-        yield from (_ref(found) for found in storage.glob(uri))
-    else:
-        raise InputError(f"an input must exist; there is no file or directory {uri}")
+        return inventory.inventory_videos(uri, _is_video)
+    try:
+        found = storage.info(uri)
+    except (NotFound, AccessDenied) as fault:
+        listed = _listed(text, uri)
+        if listed is not None:
+            return listed
+        if isinstance(fault, AccessDenied):
+            raise
+        raise InputError(f"an input must exist; there is no file or directory {uri}") from None
+    return _manifest(uri) if uri.lower().endswith(MANIFEST_SUFFIXES) else [_ref(found)]
+
+
+def _listed(text: str, uri: str) -> Iterator[VideoRef] | None:
+    """The videos of a directory or a glob; None where it is neither."""
+    if storage.is_directory(uri):
+        return (_ref(found) for found in storage.list_files(uri) if _is_video(found.uri))
+    return (_ref(found) for found in storage.glob(uri)) if any(mark in text for mark in "*?[") else None
 
 
 def _manifest(uri: str) -> Iterator[VideoRef]:

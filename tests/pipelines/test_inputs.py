@@ -4,8 +4,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from avs_core.errors import InputError
+from avs_core import storage
+from avs_core.errors import AccessDenied, InputError
 from avs_core.pipelines.inputs import MISSING_FINGERPRINT, find_videos
+from tests.chaos import faulty_s3
+from tests.chaos.faulty_s3 import Exchange, Way
+from tests.s3_server import S3Server
 
 
 @pytest.fixture
@@ -79,3 +83,52 @@ def test_a_manifest_without_a_known_column_names_those_it_has(folder: Path) -> N
 def test_other_schemes_are_refused() -> None:
     with pytest.raises(InputError, match="s3"):
         find_videos(["http://example.org/a.mp4"])
+
+
+# A role that may read what lies below a prefix, as infra/iam/writer.json, and not the prefix's own name
+
+
+def denied_look(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    """The store refuses to say whether there is a file of this name."""
+    look = storage.info
+
+    def info(asked: str) -> storage.ObjectInfo:
+        if asked == uri:
+            raise AccessDenied(f"could not look at {asked}: the store answered 403")
+        return look(asked)
+
+    monkeypatch.setattr(storage, "info", info)
+
+
+def test_a_directory_whose_own_name_is_denied_is_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    denied_look(monkeypatch, str(folder))
+    assert names(folder, [str(folder)]) == ["a.mp4", "b.MKV", "deep/er/c.webm"]
+    denied_look(monkeypatch, f"{folder}/*.mp4")
+    assert names(folder, [f"{folder}/*.mp4"]) == ["a.mp4"]
+
+
+def test_what_is_denied_and_no_directory_either_stays_denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    denied_look(monkeypatch, str(folder / "a.mp4"))
+    with pytest.raises(AccessDenied, match=r"a\.mp4"):
+        find_videos([str(folder / "a.mp4")])
+
+
+@pytest.mark.integration
+def test_a_role_with_the_least_privilege_finds_the_videos_of_its_prefix(
+    s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.put("videos/a.mp4", b"a")
+    s3.put("videos/deep/b.webm", b"b")
+
+    def outside_the_grant(exchange: Exchange) -> Way | None:
+        looked_at = exchange.path.removeprefix(f"/{s3.bucket}/")
+        denied = exchange.verb == "HEAD" and not looked_at.startswith("videos/")
+        return faulty_s3.refused(403, "AccessDenied") if denied else None
+
+    with faulty_s3.in_front_of(s3, outside_the_grant) as front:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", front.server.endpoint)
+        found = find_videos([f"{s3_bucket}/videos"])
+        assert [video.uri for video in found] == [f"{s3_bucket}/videos/{name}" for name in ("a.mp4", "deep/b.webm")]
+        assert front.injected == 1
+        with pytest.raises(AccessDenied, match="nothing"):
+            find_videos([f"{s3_bucket}/nothing"])
