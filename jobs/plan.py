@@ -45,7 +45,7 @@ def plan(
     tracking_uri
         MLflow server or store of a models:/ model [default: MLFLOW_TRACKING_URI, else SQLite in runs/].
     price_cpu_hour
-        What an hour of one CPU costs, in any currency.
+        What an hour of one CPU costs, in any currency; the cluster's count as long as a job lasts, at work or not.
     price_gpu_hour
         What an hour of one GPU costs.
     json
@@ -95,8 +95,9 @@ def _print(made: "Plan", key: str, expected: "Estimate | None", out: Path | None
         cost = "" if expected.cost is None else f", costs about {expected.cost:.2f}"
         console.print(
             f"to do: {expected.videos} videos, about {_spoken(expected.video_hours)} of video; "
-            f"{_spoken(expected.hours)} on a cluster as before, {_spoken(expected.cpu_hours)} of CPUs, "
-            f"{_spoken(expected.gpu_hours)} of GPUs{cost}",
+            f"{_spoken(expected.hours)} on a cluster as before, "
+            f"{_spoken(expected.cpu_hours)} of its CPUs ({_spoken(expected.busy_cpu_hours)} at work), "
+            f"{_spoken(expected.gpu_hours)} of its GPUs ({_spoken(expected.busy_gpu_hours)} at work){cost}",
             soft_wrap=True,
         )
     if out is not None:

@@ -22,7 +22,8 @@ class JobStats(StoredRecord):
     """One job.
 
     `bytes` are of the source files, as much of each as was segmented; seconds of stages are summed over workers,
-    `seconds` is on the clock at the wall.
+    `seconds` is on the clock at the wall. `gpus` are those that segmenters held; the cluster's are means over the job,
+    None in records of jobs that did not look.
     """
 
     started: datetime
@@ -37,16 +38,44 @@ class JobStats(StoredRecord):
     decoders: int
     segmenters: int
     gpus: int
+    cluster_cpus: float | None = None
+    cluster_gpus: float | None = None
+
+    @property
+    def busy_gpu_s(self) -> float:
+        """Seconds that segmenters with a GPU worked."""
+        return self.segment_s if self.gpus else 0.0
+
+    @property
+    def busy_cpu_s(self) -> float:
+        """Seconds that all other workers worked, one CPU each."""
+        return self.decode_s + self.segment_s + self.commit_s - self.busy_gpu_s
+
+    @property
+    def paid_cpu_s(self) -> float:
+        """Seconds of CPUs that were there for the job, at work or not; of an older record, those at work."""
+        return self.busy_cpu_s if self.cluster_cpus is None else self.cluster_cpus * self.seconds
+
+    @property
+    def paid_gpu_s(self) -> float:
+        """Seconds of GPUs that were there for the job; of an older record, those that it held."""
+        return (self.gpus if self.cluster_gpus is None else self.cluster_gpus) * self.seconds
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a second of video costs, and how much video a byte holds; summed over jobs."""
+    """What a second of video costs, and how much video a byte holds; summed over jobs.
+
+    cpu_s, gpu_s            that were paid for: start-up, probing, idle and all
+    busy_cpu_s, busy_gpu_s  of these, what stages were at work
+    """
 
     video_s_per_byte: float
     wall_s: float
     cpu_s: float
     gpu_s: float
+    busy_cpu_s: float
+    busy_gpu_s: float
 
 
 def stats_folder(run_key: str) -> str:
@@ -84,11 +113,11 @@ def _rates(jobs: Iterable[JobStats]) -> Rates | None:
     if not jobs:
         return None
     video_s = sum(job.video_seconds for job in jobs)
-    on_gpu = sum(job.segment_s for job in jobs if job.gpus)
-    busy = sum(job.decode_s + job.segment_s + job.commit_s for job in jobs)
     return Rates(
         video_s_per_byte=video_s / max(1, sum(job.bytes for job in jobs)),
         wall_s=sum(job.seconds for job in jobs) / video_s,
-        cpu_s=(busy - on_gpu) / video_s,
-        gpu_s=on_gpu / video_s,
+        cpu_s=sum(job.paid_cpu_s for job in jobs) / video_s,
+        gpu_s=sum(job.paid_gpu_s for job in jobs) / video_s,
+        busy_cpu_s=sum(job.busy_cpu_s for job in jobs) / video_s,
+        busy_gpu_s=sum(job.busy_gpu_s for job in jobs) / video_s,
     )

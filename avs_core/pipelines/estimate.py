@@ -9,8 +9,10 @@ from avs_core.pipelines.schedule_config import HOUR_S
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hours of video, of the clock on a cluster like the earlier ones, of CPUs and GPUs at work; `cost` if prices are
-    known."""
+    """Hours of video, of the clock on a cluster like the earlier ones, of its CPUs and GPUs, and of these at work.
+
+    `cost` is that of all the hours, at work or not, if prices are known.
+    """
 
     videos: int
     bytes: int
@@ -18,6 +20,8 @@ class Estimate:
     hours: float
     cpu_hours: float
     gpu_hours: float
+    busy_cpu_hours: float
+    busy_gpu_hours: float
     cost: float | None
 
 
@@ -38,5 +42,7 @@ def estimate(plan: Plan, rates: Rates, cpu_hour: float | None = None, gpu_hour: 
         hours=video_hours * rates.wall_s,
         cpu_hours=cpu,
         gpu_hours=gpu,
+        busy_cpu_hours=video_hours * rates.busy_cpu_s,
+        busy_gpu_hours=video_hours * rates.busy_gpu_s,
         cost=cpu * (cpu_hour or 0) + gpu * (gpu_hour or 0) if priced else None,
     )

@@ -30,6 +30,7 @@ from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.brake import Brake, stop_sign
 from avs_core.pipelines.cluster import connected, warn_of_no_cpus
+from avs_core.pipelines.cluster_meter import Nodes, metered
 from avs_core.pipelines.cluster_watch import Patience, patient
 from avs_core.pipelines.flows import ProbeFlows, UnitFlows
 from avs_core.pipelines.metrics import JobMetrics
@@ -217,13 +218,19 @@ def segment(
     tracker.log_metrics({"input.videos": len(videos), "input.settled": plan.settled}, step=0)
     totals = Totals(left={video.uri for video in plan.pending} if brake.reason else set())
     if plan.pending and not brake.reason:
-        with connected(config.address), patient(config.lost_node_s) as patience, stop_sign(brake) as stop:
+        with (
+            connected(config.address),
+            metered(clock) as meter,
+            patient(config.lost_node_s) as patience,
+            stop_sign(brake) as stop,
+        ):
             warn_of_no_cpus(config.grow)
             attempts = Attempts(config.archive, writer.run_key)
             job = _Job(config, writer, ledger, attempts, stop, totals, tracker, progress, patience)
             pools = job.run(plan, brake)
         if totals.video_seconds:
-            stats = _stats(started, time.monotonic() - clock, totals, pools)
+            now = time.monotonic()
+            stats = _stats(started, now - clock, totals, pools, meter.mean(now))
             with_retries(lambda: record_stats(config.archive, writer.run_key, stats))
     if ledger.doubtful or ledger.overruled:
         forget_replaced(config.archive, writer.run_key, ledger.doubtful)
@@ -325,7 +332,7 @@ class _Job:
         return UnitFlows(self.config, record, frame_size(record), self.stop, pools)
 
 
-def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools) -> JobStats:
+def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools, cluster: Nodes) -> JobStats:
     return JobStats(
         started=started,
         seconds=seconds,
@@ -336,6 +343,8 @@ def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools) -> J
         decoders=pools.decode.workers,
         segmenters=pools.segment.workers,
         gpus=math.ceil(pools.segment.workers * pools.segment.gpus),
+        cluster_cpus=round(cluster.cpus, 3),
+        cluster_gpus=round(cluster.gpus, 3),
         **totals.stage_s,
     )
 

@@ -2,11 +2,13 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from avs_core.archive.commit import ArchiveWriter
+from avs_core.archive.stats import JobStats, record_stats
 from avs_core.archive.touched import content_hash
 from avs_core.clip import VideoRef
 from avs_core.models.bundle import load_bundle
@@ -86,3 +88,48 @@ def test_a_plan_says_what_it_will_take_and_is_written(capsys: pytest.CaptureFixt
     assert "no job has measured anything" in said
     assert "plans/tonight.parquet" in said
     assert [video.uri for video in find_videos(["plans/tonight.parquet"])] == [str(tmp_path / "videos/a.mp4")]
+
+
+def test_a_plan_says_what_a_cluster_as_before_costs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/new.mp4").write_bytes(b"n" * 7_200)
+    model = tiny_instances(tmp_path / "tiny")
+    record = run_record(SegmentConfig(archive="masks", model=model), load_bundle(model))
+    writer = ArchiveWriter("masks", record)
+    writer.open_run()
+    job = JobStats(  # an hour in which four GPUs and 40 CPUs were there, and half of them idle
+        started=datetime(2026, 1, 1, tzinfo=UTC),
+        seconds=3_600.0,
+        videos=1,
+        bytes=3_600,
+        video_seconds=36_000.0,
+        instances=1,
+        decode_s=71_000.0,
+        segment_s=7_200.0,
+        commit_s=1_000.0,
+        decoders=48,
+        segmenters=4,
+        gpus=4,
+        cluster_cpus=40.0,
+        cluster_gpus=4.0,
+    )
+    record_stats("masks", writer.run_key, job)
+    command = ["plan", "videos", "--archive", "masks", "--model", model]
+    prices = ["--price-cpu-hour", "0.05", "--price-gpu-hour", "1.5"]
+    assert main([*command, *prices, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["estimate"] == {
+        "videos": 1,
+        "bytes": 7_200,
+        "video_hours": 20.0,
+        "hours": 2.0,
+        "cpu_hours": 80.0,
+        "gpu_hours": 8.0,
+        "busy_cpu_hours": 40.0,
+        "busy_gpu_hours": 4.0,
+        "cost": 16.0,  # 80 h at 0.05 and 8 h at 1.5
+    }
+    assert main([*command, *prices]) == 0
+    said = "80.0 h of its CPUs (40.0 h at work), 8.0 h of its GPUs (4.0 h at work), costs about 16.00"
+    assert said in capsys.readouterr().out
+    assert main(command) == 0
+    assert "costs" not in capsys.readouterr().out

@@ -11,6 +11,7 @@ import pytest
 
 from avs_core import masks, storage
 from avs_core.archive.read import committed_files, dead_letters, open_archive, open_frames
+from avs_core.archive.stats import read_stats
 from avs_core.archive.verify import archive_digest, verify
 from tests.s3_server import S3Server
 
@@ -65,6 +66,10 @@ def test_good_videos_are_segmented_and_bad_ones_are_dead_letters(videos: Path, t
     letters = {Path(str(row["video_uri"])).name: row["error_class"] for row in dead_letters(archive).to_pylist()}
     assert letters == {"empty.mp4": "unreadable", "page.mp4": "unreadable", "cut.mp4": "unreadable"}
     assert not verify(archive).problems
+
+    (job,) = read_stats(archive, str(line["run_key"]))  # a Ray of its own has the machine's CPUs, all of them paid for
+    assert (job.cluster_cpus, job.cluster_gpus) == (len(os.sched_getaffinity(0)), 0)
+    assert job.paid_cpu_s > job.busy_cpu_s > 0
 
     before = archive_digest(archive)
     again = avs("segment", str(videos), "--archive", archive, "--json", "--no-report", cwd=tmp_path)
