@@ -19,6 +19,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import ray
 import torch
 from rich.console import Console
 
@@ -80,6 +81,7 @@ def _job(what: str, inputs: Path, config: SegmentConfig) -> Iterator[Row]:
     record = run_record(config, load_bundle(config.model))
     started = time.perf_counter()
     with connected("local"), _watched() as peaks:
+        store = ray.cluster_resources().get("object_store_memory", 0.0) / 1e6
         result = segment(find_videos([str(inputs)]), config, record, NullRun(), Progress(Console(quiet=True)))
     seconds = time.perf_counter() - started
     units = sum(1 for _ in Path(config.archive).glob("_commits/*/*.json"))
@@ -91,6 +93,7 @@ def _job(what: str, inputs: Path, config: SegmentConfig) -> Iterator[Row]:
     yield Row(f"{what}: all other processes, peak of the sum", peaks.workers, "MB")
     yield Row(f"{what}: largest of them", peaks.largest, "MB")
     yield Row(f"{what}: object store, pages touched", peaks.store, "MB")
+    yield Row(f"{what}: object store, its limit", store, "MB")  # at the limit, touched says nothing of what was needed
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import glob as stdlib_glob
+import hashlib
 import json
 import multiprocessing
 import os
@@ -329,6 +330,7 @@ class Scripted(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.script = script
         self.requests: list[str] = []
+        self.headers: dict[str, str] = {}
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -347,10 +349,12 @@ class _Answer(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", '"e"')
         self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(b"" if self.command == "HEAD" else body)
 
-    do_GET = do_PUT = _answer  # noqa: N815  # the names that http.server calls
+    do_GET = do_HEAD = do_PUT = _answer  # noqa: N815  # the names that http.server calls
 
     def log_message(self, *_: object) -> None:
         """Silence."""
@@ -406,6 +410,31 @@ def test_a_conditional_write_over_a_broken_connection_may_have_happened(
     with pytest.raises(OutcomeUnknown):
         storage.put_if_absent("s3://bucket/key", b"x")
     assert len(server.requests) <= 2  # aiohttp sends a PUT again by itself, once
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "encrypted"),
+    [
+        ("x-amz-server-side-encryption", "aws:kms", True),
+        ("x-amz-server-side-encryption", "aws:kms:dsse", True),
+        ("x-amz-server-side-encryption", "AES256", False),  # keys of S3 itself: the etag stays an MD5
+        ("x-amz-server-side-encryption-customer-algorithm", "AES256", True),
+        ("x-other", "aws:kms", False),
+    ],
+)
+def test_encryption_that_spoils_an_etag_is_told_by_one_look(
+    scripted: Callable[[list[int]], Scripted], name: str, value: str, encrypted: bool
+) -> None:
+    server = scripted([200])
+    server.headers = {name: value}
+    assert storage.encrypted_by_key("s3://bucket/key") == encrypted
+    assert server.requests == ["HEAD"]
+
+
+def test_the_etag_that_a_store_gives_is_the_md5_of_the_content(root: str) -> None:
+    storage.write_bytes(uri := f"{root}/a.mp4", b"content")
+    assert not storage.encrypted_by_key(uri)
+    assert storage.info(uri).fingerprint == f"{hashlib.md5(b'content').hexdigest()}-7" or root.startswith("/")
 
 
 @pytest.mark.parametrize("fault", [500, 503, 0])

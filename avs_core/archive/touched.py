@@ -34,9 +34,10 @@ class TouchRecord(StoredRecord):
 def content_hash(video: VideoRef) -> str:
     """SHA-256 of the file, "" where its fingerprint is a hash of its content already. Raises as `open_read`.
 
-    The etag of an object that was uploaded in one part is its MD5; that of several parts depends on how it was cut.
+    The etag of an object that was uploaded in one part is its MD5, unless a key of KMS encrypts it, which only a look
+    at the object tells; that of several parts depends on how it was cut.
     """
-    if _MD5_ETAG.fullmatch(video.fingerprint):
+    if _MD5_ETAG.fullmatch(video.fingerprint) and not storage.encrypted_by_key(video.uri):
         return ""
     with storage.open_read(video.uri) as file:
         return _sha256(file)

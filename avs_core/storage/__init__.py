@@ -25,6 +25,7 @@ __all__ = [
     "ObjectInfo",
     "arrow_filesystem",
     "delete",
+    "encrypted_by_key",
     "exists",
     "glob",
     "info",
@@ -149,6 +150,15 @@ def info(uri: str) -> ObjectInfo:
     """Size, fingerprint and modification time. Raises `NotFound` also for a folder."""
     store, path = _store(uri)
     return store.info(path)
+
+
+def encrypted_by_key(uri: str) -> bool:
+    """Whether the store encrypts it with a key of KMS or of the client: its etag looks like an MD5 then, and is none.
+
+    One request on S3. Raises as `info`.
+    """
+    store, path = _store(uri)
+    return store.encrypted_by_key(path)
 
 
 def is_file(uri: str) -> bool:

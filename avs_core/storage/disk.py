@@ -64,6 +64,9 @@ class Disk:
                 raise FileNotFoundError
             return _info(path, Path(path).stat())
 
+    def encrypted_by_key(self, path: str) -> bool:
+        return False
+
     def is_directory(self, path: str) -> bool:
         return Path(path).is_dir()
 

@@ -33,6 +33,8 @@ READ_TIMEOUT_S = 15
 ONE_PUT = 2**31
 """s3fs sends up to twice this in one request: a commit must not be a multipart upload."""
 READ_AHEAD = 4 * 2**20
+KMS = "aws:kms"
+"""How the kinds of encryption with keys of KMS begin."""
 
 _BY_STATUS: dict[int, type[StorageError]] = {
     401: AccessDenied,
@@ -80,12 +82,12 @@ class S3:
 
     def info(self, path: str) -> ObjectInfo:
         bucket, _, key = path.partition("/")
-        if not key:
-            raise NotFound(f"could not look at s3://{path}: a bucket is not an object")
-        filesystem = _filesystem()
-        with _translated("look at", path):
-            head = filesystem.call_s3("head_object", Bucket=bucket, Key=key, **filesystem.req_kw)
+        head = self._head(path)
         return _info(bucket, {**head, "Key": key, "Size": head["ContentLength"]})
+
+    def encrypted_by_key(self, path: str) -> bool:
+        head = self._head(path)
+        return head.get("ServerSideEncryption", "").startswith(KMS) or "SSECustomerAlgorithm" in head
 
     def is_directory(self, path: str) -> bool:
         return any(True for _ in self._pages(path, MaxKeys=1))
@@ -98,6 +100,14 @@ class S3:
 
     def arrow(self) -> Any:
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(_filesystem()))
+
+    def _head(self, path: str) -> dict[str, Any]:
+        bucket, _, key = path.partition("/")
+        if not key:
+            raise NotFound(f"could not look at s3://{path}: a bucket is not an object")
+        filesystem = _filesystem()
+        with _translated("look at", path):
+            return dict(filesystem.call_s3("head_object", Bucket=bucket, Key=key, **filesystem.req_kw))
 
     def _pages(self, path: str, **options: Any) -> Iterator[list[dict[str, Any]]]:
         """The pages of a folder that hold anything."""
