@@ -231,7 +231,7 @@ def _same_content(earlier: CommitInfo, data: bytes, frames: bytes, uri: str) -> 
     if (earlier.data.sha256, earlier.frames.sha256) != (_sha256(data), _sha256(frames)):
         raise CommitConflict(
             f"a unit must be committed once; {uri} lists other content than this writer made of it. Two machines "
-            f"that compute differently under one run key: give the runs different `numerics`."
+            f"that compute differently under one run key, a GPU and a CPU say: keep a run to one kind of device."
         )
     return earlier
 
