@@ -90,7 +90,10 @@ class Claim:
         return Claim(self.thing, self.decode * scale, self.segment * scale, self.commit * scale, self.share)
 
     def squeezed(self, nodes: Sequence[Room], hosts: Sequence[Room], decoders: int) -> "Claim":
-        """As much of it as gives so many decoders room, and a segmenter on one of its `hosts`."""
+        """As much of it as gives so many decoders room, and a segmenter on one of its `hosts`; all of it on nodes that
+        are still to come."""
+        if not nodes:
+            return self
         scale, asked = 1.0 if any(self._of(nodes)) else 0.0, self
         while scale > LEAST_SCALE and not asked._fits(nodes, hosts, decoders):
             scale *= SQUEEZE
@@ -182,7 +185,7 @@ def _claims(asks: Resources, share: int) -> tuple[Claim, Claim]:
 def _together(memory: Claim, hosts: Sequence[Room], grow: bool) -> int:
     """What one worker with all of the stages asks for: that may be more than a node has, and nothing runs beside it."""
     wanted = memory.decode + memory.segment + memory.commit
-    return int(wanted if grow else min(wanted, max((host.memory for host in hosts), default=0.0)))
+    return int(wanted if grow or not hosts else min(wanted, max(host.memory for host in hosts)))
 
 
 def _cpus(nodes: Sequence[Room]) -> float:

@@ -127,12 +127,15 @@ class Totals:
             LOG.warning("not done, the next run takes it up again: %s: %s", unit.video.uri, row["message"])
         return unit
 
-    def check_dead(self, config: SegmentConfig) -> None:
+    def check_dead(self, config: SegmentConfig, plan: Plan) -> None:
         """Raises `TooManyDeadLetters` once enough videos came to their end to tell: whatever kills all of them, a
-        broken decoder say, is not to bury a million before the job says so."""
-        ended = len(self.videos | self.dead.keys())
+        broken decoder say, is not to bury a million before the job says so.
+
+        What earlier jobs settled counts, as at the end: a job may have little to do but ask once more for the dead.
+        """
+        ended = plan.settled + self.touched + len(self.videos | self.dead.keys())
         if ended >= JUDGED_FROM:
-            check_dead_share(len(self.dead), ended, config)
+            check_dead_share(plan.counts[State.DEAD] + len(self.dead), ended, config)
 
     def metrics(self) -> dict[str, float]:
         """The same as flat numbers."""
@@ -271,7 +274,7 @@ class _Job:
                     pools = self._pools(len(rows))
                     metrics.expect(len(rows), pools.gpu_segmenters)
                     self._finish(aside.beside(rows, self._flows(pools).beside), metrics)
-                    self.totals.check_dead(self.config)
+                    self.totals.check_dead(self.config, plan)
             if brake.reason:
                 self.totals.left.update(wire.unit_from_text(row["unit"]).video.uri for row in aside.waiting)
             elif aside.waiting:

@@ -4,11 +4,14 @@ import pytest
 
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import TooManyDeadLetters
+from avs_core.pipelines.plan import Plan, State
 from avs_core.pipelines.segment import JUDGED_FROM, Totals, check_dead_share
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import DEAD, OK, Row, new_row
 
 TENTH = SegmentConfig(archive="/masks", max_dead_share=0.1)
+FRESH = Plan([], [])
+"""Of a job that does all of its videos itself."""
 
 
 def row(number: int, status: str, part: int = 0, of: int = 1) -> Row:
@@ -31,21 +34,30 @@ def test_the_limit_itself_is_borne_and_one_more_is_not() -> None:
 
 
 def test_a_round_in_which_too_many_die_is_the_last_one() -> None:
-    totals(good=90, dead=10).check_dead(TENTH)
+    totals(good=90, dead=10).check_dead(TENTH, FRESH)
     with pytest.raises(TooManyDeadLetters, match="11 of 100"):
-        totals(good=89, dead=11).check_dead(TENTH)
+        totals(good=89, dead=11).check_dead(TENTH, FRESH)
 
 
 def test_a_few_videos_say_nothing_of_the_others() -> None:
-    totals(good=0, dead=JUDGED_FROM - 1).check_dead(TENTH)
+    totals(good=0, dead=JUDGED_FROM - 1).check_dead(TENTH, FRESH)
     with pytest.raises(TooManyDeadLetters):
-        totals(good=0, dead=JUDGED_FROM).check_dead(TENTH)
+        totals(good=0, dead=JUDGED_FROM).check_dead(TENTH, FRESH)
 
 
 def test_a_cut_video_that_died_of_one_part_is_one_dead_video() -> None:
     counted = totals(good=JUDGED_FROM - 1, dead=0)
     for part, status in enumerate((OK, DEAD, DEAD)):
         counted.add(row(JUDGED_FROM, status, part, of=3))
-    counted.check_dead(SegmentConfig(archive="/masks", max_dead_share=1 / JUDGED_FROM))
+    counted.check_dead(SegmentConfig(archive="/masks", max_dead_share=1 / JUDGED_FROM), FRESH)
     with pytest.raises(TooManyDeadLetters, match="1 of 100"):
-        counted.check_dead(SegmentConfig(archive="/masks", max_dead_share=0.0))
+        counted.check_dead(SegmentConfig(archive="/masks", max_dead_share=0.0), FRESH)
+
+
+def test_a_job_that_asks_for_old_dead_ones_again_is_not_judged_by_them_alone() -> None:
+    """As every night, where a store refuses a hundred of a hundred thousand videos."""
+    video = VideoRef("/v.mp4", 1, "f")
+    settled = Plan([video] * 1000, [State.DONE] * 950 + [State.DEAD] * 50)
+    totals(good=0, dead=JUDGED_FROM).check_dead(SegmentConfig(archive="/masks", max_dead_share=0.2), settled)
+    with pytest.raises(TooManyDeadLetters, match="150 of 1100"):
+        totals(good=0, dead=JUDGED_FROM).check_dead(TENTH, settled)

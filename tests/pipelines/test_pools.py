@@ -141,6 +141,14 @@ def test_a_laptop_with_less_memory_than_one_decoder_may_take_gives_what_it_has(c
     assert (pools.decode.workers, pools.decode.memory, pools.alone.memory) == (1, 0, 0)
 
 
+def test_a_cluster_whose_nodes_are_still_to_come_is_asked_for_one_worker_of_each_stage(cluster_has: Has) -> None:
+    cluster_has((0, 0, 16 * GB))
+    pools = size_pools(1000, config(), "auto")
+    assert counts(pools) == (1, 1, 1)
+    assert asked(pools, "cpus") == pytest.approx(1.0)
+    assert pools.decode.memory == pools.alone.memory == 4 * GIB
+
+
 def test_decoders_that_were_asked_for_by_number_share_the_memory_there_is(cluster_has: Has) -> None:
     cluster_has((16, 0, 10 * GB))
     pools = size_pools(1000, config(decoders=8), "auto")
