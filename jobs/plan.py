@@ -37,7 +37,7 @@ def plan(
     inputs
         Files, directories, globs, S3 inventories (manifest.json) or manifests (.txt, .csv, .parquet).
     out
-        Write the plan there as Parquet, a row a video; it is a manifest too.
+        Write the plan there as Parquet, a row a video; it is a manifest too, of all but the deleted ones.
     compare
         Read files that were written again, to tell those that changed from those that were touched.
     deleted

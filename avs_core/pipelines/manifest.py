@@ -15,6 +15,13 @@ from avs_core.errors import InputError
 MANIFEST_SUFFIXES = (".txt", ".csv", ".parquet")
 MANIFEST_COLUMNS = ("uri", "video_uri", "path", "video")
 
+STATE = "state"
+PLAN_COLUMNS = frozenset({"video_uri", "video_id", STATE, "fingerprint"})
+"""By these a Parquet manifest is known for a plan of ours; a user's own column named state may mean anything."""
+
+DELETED = "deleted"
+"""The state of what a plan lists because it is gone: there is nothing to do with it."""
+
 MAX_BYTES = 256 << 20
 """Of a manifest, and of its one column that is read, unpacked."""
 
@@ -34,6 +41,7 @@ WAY_OUT = "cut it into several, or name a directory or an S3 Inventory"
 def manifest_entries(uri: str) -> list[str]:
     """What a manifest names, as it is written there: `.txt` one URI a line, else the column of `MANIFEST_COLUMNS`.
 
+    Of a plan (`avs plan --out`), all videos but those that it found gone; what it calls done is done in one run only.
     Raises InputError for a file that is none or is beyond a limit; no more than the limits is ever read or unpacked.
     """
     size = storage.info(uri).size
@@ -105,21 +113,34 @@ class _Records:
 
 def _parquet(file: io.BufferedReader, uri: str) -> Generator[str, None, None]:
     """The values of one column, batch by batch; the footer is asked before anything is unpacked."""
-    name = _uri_column(pq.read_schema(file).names, uri)
+    schema = pq.read_schema(file)
+    name = _uri_column(schema.names, uri)
+    columns = [name, STATE] if set(schema.names) >= PLAN_COLUMNS else [name]
     file.seek(0)
-    opened = pq.ParquetFile(file, read_dictionary=[name])
-    kind = opened.schema_arrow.field(name).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    opened = pq.ParquetFile(file, read_dictionary=columns)
+    for column in columns:
+        _check_text(opened.schema_arrow.field(column), uri)
+        _check_footer(opened.metadata, column, uri)
+    for batch in opened.iter_batches(BATCH, columns=columns):
+        for values in batch.columns:
+            _check_lengths(values, uri)
+        if STATE in columns:
+            states = batch.column(STATE).cast(pa.string())
+            batch = batch.filter(pc.fill_null(pc.not_equal(states, DELETED), True))
+        yield from (value for value in batch.column(name).to_pylist() if value)
+
+
+def _check_text(field: pa.Field, uri: str) -> None:
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise InputError(f"the column {name} of a manifest must be text; that of {uri} is {kind}")
-    _check_footer(opened.metadata, name, uri)
-    for batch in opened.iter_batches(BATCH, columns=[name]):
-        values = batch.column(0)
-        distinct = values.dictionary if isinstance(values, pa.DictionaryArray) else values
-        longest = pc.max(pc.binary_length(distinct)).as_py() or 0
-        if longest > MAX_URI_BYTES:
-            raise InputError(f"an entry of a manifest may have at most {MAX_URI_BYTES} bytes; one of {uri}: {longest}")
-        yield from (value for value in values.to_pylist() if value)
+        raise InputError(f"the column {field.name} of a manifest must be text; that of {uri} is {kind}")
+
+
+def _check_lengths(values: pa.Array, uri: str) -> None:
+    distinct = values.dictionary if isinstance(values, pa.DictionaryArray) else values
+    longest = pc.max(pc.binary_length(distinct)).as_py() or 0
+    if longest > MAX_URI_BYTES:
+        raise InputError(f"an entry of a manifest may have at most {MAX_URI_BYTES} bytes; one of {uri}: {longest}")
 
 
 def _check_footer(metadata: pq.FileMetaData, name: str, uri: str) -> None:

@@ -53,6 +53,11 @@ def test_manifests_are_relative_to_their_folder(folder: Path) -> None:
     assert names(folder, [str(folder / "list.parquet")]) == ["b.MKV"]
 
 
+def test_a_state_that_is_not_of_a_plan_means_nothing(folder: Path) -> None:
+    pq.write_table(pa.table({"uri": ["a.mp4", "b.MKV"], "state": ["deleted", "done"]}), folder / "list.parquet")
+    assert names(folder, [str(folder / "list.parquet")]) == ["a.mp4", "b.MKV"]
+
+
 def test_a_missing_entry_of_a_manifest_is_kept_for_the_dead_letters(folder: Path) -> None:
     (folder / "list.txt").write_text("a.mp4\ngone.mp4\n")
     gone = find_videos([str(folder / "list.txt")])[1]

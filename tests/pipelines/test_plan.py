@@ -148,3 +148,16 @@ def test_a_plan_is_a_manifest(tmp_path: Path) -> None:
     plan.write(tmp_path / "plans" / "tonight.parquet")
     assert pq.read_table(tmp_path / "plans" / "tonight.parquet") == table
     assert find_videos([str(tmp_path / "plans" / "tonight.parquet")]) == videos
+
+
+def test_a_plan_as_a_manifest_leaves_out_what_it_found_gone(tmp_path: Path) -> None:
+    """What is done stays: it is done in the run of the plan, and the manifest may be given to another."""
+    archive, out = str(tmp_path / "archive"), tmp_path / "tonight.parquet"
+    stays, goes, new = (put(str(tmp_path), f"{name}.mp4", name.encode()) for name in ("stays", "goes", "new"))
+    writer = sample.opened(archive)
+    for video in (stays, goes):
+        sample.commit(writer, sample.units(video)[0])
+    storage.delete(goes.uri)
+    with_deleted(make_plan([stays, new], archive, writer.run_key), archive).write(out)
+    assert "deleted" in pq.read_table(out)["state"].to_pylist()
+    assert find_videos([str(out)]) == sorted([stays, new], key=lambda video: video.uri)
