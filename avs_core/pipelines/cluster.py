@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import ray
@@ -22,15 +22,21 @@ STARTS = 3
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A Ray to work on: the one at `address` or in RAY_ADDRESS, else one of our own that ends with the block."""
-    started_here = not ray.is_initialized()
-    if started_here:
-        _connect(address or os.environ.get("RAY_ADDRESS") or "local")
-    _quieten()
-    try:
+    """A Ray to work on: the one at `address` or in RAY_ADDRESS, else one of our own that ends with the block.
+
+    What Ray prints on the standard output meanwhile (of a killed worker, of a full node) goes to the standard error:
+    a job's answer stands on the former alone.
+    """
+    if ray.is_initialized():
+        _quieten()
         yield
-    finally:
-        if started_here:
+        return
+    _connect(address or os.environ.get("RAY_ADDRESS") or "local")
+    _quieten()
+    with redirect_stdout(sys.stderr):
+        try:
+            yield
+        finally:
             ray.shutdown()
 
 

@@ -34,6 +34,12 @@ def last_line(done: "subprocess.CompletedProcess[str]") -> dict[str, object]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def rows_of(archive: str) -> list[dict[str, object]]:
+    """All of it, in an order that no cut changes."""
+    rows = open_archive(archive).to_table().to_pylist()
+    return sorted(rows, key=lambda row: (row["video_uri"], row["object_id"], row["frame_index"]))
+
+
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory, demo_clips: list[Path]) -> Path:
     """Two good clips and three bad files."""
@@ -140,6 +146,18 @@ def test_two_frames_a_second_hold_the_frames_of_one(videos: Path, tmp_path: Path
     )
     assert set(one) <= set(two)
     assert open_frames(str(tmp_path / "r2")).count_rows() == 2 * open_frames(str(tmp_path / "r1")).count_rows()
+
+
+def test_how_videos_are_cut_and_how_many_work_on_them_changes_no_row(videos: Path, tmp_path: Path) -> None:
+    cuts = {"fine": ("--unit-s", "5", "--decoders", "2", "--segmenters", "2"), "whole": ("--unit-s", "300")}
+    for name, flags in cuts.items():
+        where = ("--archive", str(tmp_path / name), "--no-tracking", "--no-report")
+        assert avs("segment", f"{videos}/good*", *where, *flags, cwd=tmp_path).returncode == 0
+    fine, whole = (rows_of(str(tmp_path / name)) for name in cuts)
+    assert fine == whole
+    assert len(fine) > 0
+    parts = [len(committed_files(str(tmp_path / name))) for name in cuts]
+    assert parts[0] > parts[1]  # it was cut
 
 
 def test_a_store_that_ignores_conditional_writes_is_refused_before_any_work(

@@ -1,4 +1,8 @@
-"""How a job comes to its Ray; nothing here starts one."""
+"""How a job comes to its Ray, and what the user hears of it."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +44,32 @@ def test_a_ray_that_starts_too_slowly_is_tried_again(late: int, monkeypatch: pyt
     else:
         with pytest.raises(ClusterUnavailable, match=f"did not, {STARTS} times"), connected("local"):
             pass
+
+
+KILLED_ONCE = """
+import os
+import signal
+from pathlib import Path
+import ray
+from avs_core.pipelines.cluster import connected
+
+@ray.remote(num_cpus=0, max_restarts=1, max_task_retries=1)
+class Victim:
+    def tried(self, mark):
+        if not Path(mark).exists():
+            Path(mark).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "twice"
+
+with connected("local"):
+    answer = ray.get(Victim.remote().tried.remote({mark!r}))
+print(answer)
+"""
+
+
+@pytest.mark.integration
+def test_what_ray_says_of_a_killed_worker_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    script = KILLED_ONCE.format(mark=str(tmp_path / "mark"))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "twice\n"
+    assert "(raylet)" in done.stderr
