@@ -29,8 +29,12 @@ def one_row_blocks(rows: Sequence[Row]) -> Dataset:
 
 
 def pack_blocks(packs: Iterable[list[Row]]) -> Dataset:
-    """One pack a block. All rows have the same columns."""
-    return ray.data.from_arrow([pa.Table.from_pylist(pack) for pack in packs])
+    """One pack a block. All rows have the same columns.
+
+    Not `from_arrow`, which runs a task for each of them before any work begins.
+    """
+    dataset: Dataset = ray.data.from_blocks([pa.Table.from_pylist(pack) for pack in packs])
+    return dataset
 
 
 def chain(
@@ -46,10 +50,10 @@ def watched_chain(dataset: Dataset, plan: StagePlan, witness: Witness, pool: int
     return _mapped(dataset, Watched, arguments, ActorPoolStrategy(size=pool), FOR_EVER, resources)
 
 
-def alone_chain(dataset: Dataset, plans: Sequence[StagePlan], witness: Witness, **resources: float) -> Dataset:
-    """Append all of the stages in one worker, one row at a time."""
-    arguments = {"plans": list(plans), "witness": witness}
-    return _mapped(dataset, InTurn, arguments, ActorPoolStrategy(size=1), FOR_EVER, resources)
+def alone_chain(dataset: Dataset, plans: Sequence[StagePlan], witness: Witness, pool: int, **resources: Any) -> Dataset:
+    """Append all of the stages in each of `pool` workers, one row at a time."""
+    arguments = {"plans": list(plans), "witness": witness, "pool": pool}
+    return _mapped(dataset, InTurn, arguments, ActorPoolStrategy(size=pool), FOR_EVER, resources)
 
 
 def _mapped(
@@ -58,7 +62,7 @@ def _mapped(
     arguments: dict[str, Any],
     compute: ActorPoolStrategy,
     retries: int,
-    resources: dict[str, float],
+    resources: dict[str, Any],
 ) -> Dataset:
     wanted: dict[str, Any] = {name: value for name, value in resources.items() if value}
     with warnings.catch_warnings():

@@ -1,9 +1,10 @@
 """How rows get through the stages on the connected Ray: beside each other in packs, or alone. Only wiring is here."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from avs_core.archive.schema import RunRecord
+from avs_core.pipelines.apart import one_a_node
 from avs_core.pipelines.chain import alone_chain, outcomes, pack_blocks, watched_chain, witness
 from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.packs import one_by_one, pack
@@ -24,18 +25,18 @@ class ProbeFlows:
         arguments = {"config": decode, "limits": limits, "unit_s": self._unit_s, "stop": stop}
         self._probe = StagePlan("probe", ProbeVideo, arguments)
         self._pool = pools.decode
+        self._alone = replace(pools.decode, workers=pools.alone.workers)
 
     def beside(self, rows: Sequence[Row]) -> Iterator[Row]:
         """As many at once as there are decoders."""
-        return self._through(self._pool, pack(rows, self._unit_s, self._pool.workers))
+        pool = self._pool
+        dataset = pack_blocks(pack(rows, self._unit_s, pool.workers))
+        with witness() as seen:
+            yield from outcomes(watched_chain(dataset, self._probe, seen, pool.workers, **pool.asks))
 
     def alone(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """One after the other."""
-        return self._through(replace(self._pool, workers=1), one_by_one(rows))
-
-    def _through(self, pool: Pool, packs: Iterable[list[Row]]) -> Iterator[Row]:
-        with witness() as seen:
-            yield from outcomes(watched_chain(pack_blocks(packs), self._probe, seen, pool.workers, **pool.asks))
+        """One at a time on each node."""
+        return _alone(rows, [self._probe], self._alone)
 
 
 class UnitFlows:
@@ -72,8 +73,11 @@ class UnitFlows:
             yield from outcomes(dataset)
 
     def alone(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """All stages in one worker, a row at a time; it asks for a segmenter's CPUs and for the memory of all."""
-        plans = (self._decode, self._segment, self._commit)
-        with witness() as seen:
-            dataset = alone_chain(pack_blocks(one_by_one(rows)), plans, seen, **self._pools.alone.asks)
-            yield from outcomes(dataset)
+        """All stages in one worker, a row at a time on each node."""
+        return _alone(rows, [self._decode, self._segment, self._commit], self._pools.alone)
+
+
+def _alone(rows: Sequence[Row], plans: Sequence[StagePlan], pool: Pool) -> Iterator[Row]:
+    with witness() as seen, one_a_node(pool, len(rows)) as places:
+        dataset = alone_chain(pack_blocks(one_by_one(rows)), plans, seen, places.workers, **pool.asks, **places.asks)
+        yield from outcomes(dataset)

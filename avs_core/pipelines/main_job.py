@@ -21,8 +21,9 @@ from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.job_config import JobConfig
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.provenance import provenance
-from avs_core.pipelines.segment import SegmentResult, check_dead_share, frame_size, run_record, segment
+from avs_core.pipelines.segment import SegmentResult, frame_size, run_record, segment
 from avs_core.pipelines.segment_config import SegmentConfig
+from avs_core.pipelines.totals import check_dead_share
 from avs_core.report.page import ReportFacts, VideoSection, join, read_rows, write_page
 from avs_core.tracking import NullRun, Tracker, fetch_model, finishing, resolve_model, start_run
 

@@ -21,18 +21,22 @@ def pack(rows: Sequence[Row], most_s: int, workers: int) -> Iterator[list[Row]]:
 
     So the clips of a pack take no more memory than those of a long unit. A row that is longer stands alone.
     """
-    most_rows = max(1, min(MOST_ROWS, len(rows) // (PACKS_A_WORKER * workers)))
-    packed: list[Row] = []
+    return cut_at(rows, most_s, max(1, min(MOST_ROWS, len(rows) // (PACKS_A_WORKER * workers))))
+
+
+def cut_at(rows: Sequence[Row], most_s: int, most_rows: int) -> Iterator[list[Row]]:
+    """Cut a list of rows into runs of at most so many seconds of video and so many rows."""
+    run: list[Row] = []
     seconds = 0
     for row in rows:
-        more = _seconds(row)
-        if packed and (len(packed) == most_rows or seconds + more > most_s):
-            yield packed
-            packed, seconds = [], 0
-        packed.append(row)
+        more = seconds_of(row)
+        if run and (len(run) == most_rows or seconds + more > most_s):
+            yield run
+            run, seconds = [], 0
+        run.append(row)
         seconds += more
-    if packed:
-        yield packed
+    if run:
+        yield run
 
 
 def one_by_one(rows: Sequence[Row]) -> Iterator[list[Row]]:
@@ -40,7 +44,7 @@ def one_by_one(rows: Sequence[Row]) -> Iterator[list[Row]]:
     return ([row] for row in rows)
 
 
-def _seconds(row: Row) -> int:
+def seconds_of(row: Row) -> int:
     """Seconds of video that a row will carry; one that is dead or whole carries none."""
     if row["status"] != OK:
         return 0

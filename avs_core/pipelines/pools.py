@@ -35,7 +35,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pools:
-    """The workers of each stage, and the one that does all stages of a suspect.
+    """The workers of each stage, and those that do all stages of a suspect, at most as many as nodes can have one.
 
     Fixed sizes: a growing pool ramps one actor at a time, and a bottleneck that starts slowly starves.
     """
@@ -136,11 +136,12 @@ def size_pools(units: int, config: PoolConfig, device: str) -> Pools:
         cpus = cpus.scaled(min(1.0, _cpus(nodes) / needed)).squeezed(nodes, hosts, decoders)
         memory = memory.squeezed(nodes, hosts, decoders)
     segment = Pool(segmenters, cpus.segment, asks.segment.gpus if on_gpu else 0.0, int(memory.segment))
+    together = _together(memory, hosts, config.grow)
     return Pools(
         decode=Pool(decoders, cpus.decode, memory=int(memory.decode)),
         segment=segment,
         commit=Pool(committers, cpus.commit, memory=int(memory.commit)),
-        alone=replace(segment, workers=1, memory=_together(memory, hosts, config.grow)),
+        alone=replace(segment, workers=max(1, sum(host.memory >= together for host in hosts)), memory=together),
     )
 
 

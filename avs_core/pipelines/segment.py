@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -23,8 +23,7 @@ from avs_core.archive.schema import RunRecord
 from avs_core.archive.staging import VideoWriter
 from avs_core.archive.stats import JobStats, record_stats
 from avs_core.archive.touched import TouchRecord, earlier_versions, record_touch
-from avs_core.clip import Unit, VideoRef
-from avs_core.errors import TooManyDeadLetters
+from avs_core.clip import VideoRef
 from avs_core.media.versions import decoder_versions
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
@@ -34,14 +33,15 @@ from avs_core.pipelines.cluster_meter import Nodes, metered
 from avs_core.pipelines.cluster_watch import Patience, patient
 from avs_core.pipelines.flows import ProbeFlows, UnitFlows
 from avs_core.pipelines.metrics import JobMetrics
+from avs_core.pipelines.packs import seconds_of
 from avs_core.pipelines.plan import Plan, State, make_plan
 from avs_core.pipelines.pools import Pools, size_pools
 from avs_core.pipelines.progress import Progress
+from avs_core.pipelines.rounds import Rounds, parts
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import (
     DEAD,
     OK,
-    STOPPED,
     TOUCHED,
     WHOLE,
     Row,
@@ -51,17 +51,11 @@ from avs_core.pipelines.stages import (
     with_retries,
 )
 from avs_core.pipelines.suspects import Aside, note
+from avs_core.pipelines.totals import Totals
 from avs_core.pipelines.units import missing_units
 from avs_core.tracking import Tracker
 
 LOG = logging.getLogger(__name__)
-
-
-JUDGED_FROM = 100
-"""Videos of a job that must have come to their end before their dead ones speak for the rest."""
-
-ROUND_VIDEOS = 2_000
-"""Videos that are probed and brought to their end before the next ones are looked at: what a job holds in memory."""
 
 
 @dataclass(frozen=True)
@@ -84,71 +78,6 @@ class SegmentResult:
     touched: int = 0
     left: int = 0
     stopped: str = ""
-
-
-@dataclass
-class Totals:
-    """What has come back from the workers so far."""
-
-    rows: int = 0
-    frames: int = 0
-    instances: int = 0
-    failed: int = 0
-    touched: int = 0
-    probed: int = 0
-    probed_seconds: float = 0.0
-    bytes: float = 0.0
-    video_seconds: float = 0.0
-    videos: set[str] = field(default_factory=set)
-    left: set[str] = field(default_factory=set)
-    dead: dict[str, str] = field(default_factory=dict)
-    stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode_s", "segment_s", "commit_s"), 0.0))
-
-    def add(self, row: Row) -> Unit:
-        """Count one outcome; returns its unit."""
-        unit = wire.unit_from_text(row["unit"])
-        self.rows += 1
-        self.frames += row["n_frames"]
-        self.instances += row["n_instances"]
-        for name in self.stage_s:
-            self.stage_s[name] += row[name]
-        if row["status"] == OK:
-            self.video_seconds += unit.stop_s - unit.start_s
-            self.bytes += unit.video.size / unit.of
-            self.videos.add(unit.video.uri)
-        elif row["status"] == WHOLE:
-            self.videos.add(unit.video.uri)
-        elif row["status"] == STOPPED:
-            self.left.add(unit.video.uri)
-        elif row["status"] == DEAD:
-            self.dead[unit.video.uri] = row["error_class"]
-        else:
-            self.failed += 1
-            LOG.warning("not done, the next run takes it up again: %s: %s", unit.video.uri, row["message"])
-        return unit
-
-    def check_dead(self, config: SegmentConfig, plan: Plan) -> None:
-        """Raises `TooManyDeadLetters` once enough videos came to their end to tell: whatever kills all of them, a
-        broken decoder say, is not to bury a million before the job says so.
-
-        What earlier jobs settled counts, as at the end: a job may have little to do but ask once more for the dead.
-        """
-        ended = plan.settled + self.touched + len(self.videos | self.dead.keys())
-        if ended >= JUDGED_FROM:
-            check_dead_share(plan.counts[State.DEAD] + len(self.dead), ended, config)
-
-    def metrics(self) -> dict[str, float]:
-        """The same as flat numbers."""
-        return {
-            "units": self.rows,
-            "frames": self.frames,
-            "instances": self.instances,
-            "dead": len(self.dead),
-            "failed": self.failed,
-            "touched": self.touched,
-            "video_seconds": self.video_seconds,
-            **{f"stage.{name}": value for name, value in self.stage_s.items()},
-        }
 
 
 def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
@@ -257,41 +186,50 @@ class _Job:
     patience: Patience
 
     def run(self, plan: Plan, brake: Brake) -> Pools:
-        """Bring the pending videos to their end; returns the pools of the last round."""
-        pending, archive = plan.pending, self.writer.uri
-        changed = plan.of(State.CHANGED)
+        """Bring the pending videos to their end; returns the pools of the last round.
+
+        Suspects come after everybody else, whether they were suspected while probed or later.
+        """
+        archive, changed = self.writer.uri, plan.of(State.CHANGED)
         earlier = earlier_versions(archive, self.writer.run_key, self.ledger, changed) if changed else {}
-        pools, aside = self._pools(1), Aside(self.attempts)
-        with self.progress.over(videos=len(pending), seconds=0), JobMetrics() as metrics:
-            for first in range(0, len(pending), ROUND_VIDEOS):
-                batch = pending[first : first + ROUND_VIDEOS]
-                if brake.reason:
-                    self.totals.left.update(video.uri for video in pending[first:])
-                    break
-                rows = self._probe(batch, earlier)
-                self.progress.expect(self.totals.probed_seconds * len(pending) / self.totals.probed)
-                if rows:
-                    pools = self._pools(len(rows))
-                    metrics.expect(len(rows), pools.gpu_segmenters)
-                    self._finish(aside.beside(rows, self._flows(pools).beside), metrics)
-                    self.totals.check_dead(self.config, plan)
-            if brake.reason:
-                self.totals.left.update(wire.unit_from_text(row["unit"]).video.uri for row in aside.waiting)
-            elif aside.waiting:
-                self._finish(aside.alone(self._flows(pools).alone), metrics)
+        pools, rounds = self._pools(1), Rounds(plan.pending)
+        probes, units = Aside(self.attempts), Aside(self.attempts)
+        with self.progress.over(videos=len(plan.pending), seconds=0), JobMetrics() as metrics:
+            while not brake.reason and (videos := rounds.take()):
+                self.totals.taken += len(videos)
+                unprobed = [_to_probe(video, earlier.get(video.uri)) for video in videos]
+                rows = self._cut(probes.beside(unprobed, self._probes(len(videos)).beside), earlier)
+                rounds.learn(len(videos), sum(map(seconds_of, rows)))
+                pools = self._work(rows, units, plan, metrics) or pools
+            if probes.waiting and not brake.reason:
+                rows = self._cut(probes.alone(self._probes(len(probes.waiting)).alone), earlier)
+                pools = self._work(rows, units, plan, metrics) or pools
+            if units.waiting and not brake.reason:
+                self._finish(units.alone(self._flows(pools).alone), plan, metrics)
+        waiting = (wire.unit_from_text(row["unit"]).video for row in (*probes.waiting, *units.waiting))
+        self.totals.left.update(video.uri for video in chain(rounds.rest, waiting))
+        return pools
+
+    def _work(self, rows: Sequence[Row], aside: Aside, plan: Plan, metrics: JobMetrics) -> Pools | None:
+        """A round's rows through all stages; returns its pools, None where there is nothing to do."""
+        pools = None
+        self.progress.expect(self.totals.probed_seconds * len(plan.pending) / max(self.totals.probed, 1))
+        for part in parts(rows):
+            pools = self._pools(len(part))
+            metrics.expect(len(part), pools.gpu_segmenters)
+            self._finish(aside.beside(part, self._flows(pools).beside), plan, metrics)
+            self.totals.check_dead(self.config, plan)
         return pools
 
     def _pools(self, rows: int) -> Pools:
         return size_pools(rows, self.config.pool_config(), self.config.device)
 
-    def _probe(self, videos: Sequence[VideoRef], earlier: Mapping[str, TouchRecord]) -> list[Row]:
+    def _probes(self, videos: int) -> ProbeFlows:
+        pools = size_pools(videos, self.config.pool_config().model_copy(update={"segmenters": None}), "cpu")
+        return ProbeFlows(self.config, frame_size(self.writer.record), self.stop, pools)
+
+    def _cut(self, probed: Iterator[Row], earlier: Mapping[str, TouchRecord]) -> list[Row]:
         """A row for every unit that is missing, and one for every video that can't be probed."""
-        config, aside = self.config, Aside(self.attempts)
-        pools = size_pools(len(videos), config.pool_config().model_copy(update={"segmenters": None}), "cpu")
-        hashes = {uri: touch.video.content for uri, touch in earlier.items()}
-        flows = ProbeFlows(config, frame_size(self.writer.record), self.stop, pools)
-        unprobed = [row_to_probe(video, hashes.get(video.uri, "")) for video in videos]
-        probed = chain(aside.beside(unprobed, flows.beside), aside.alone(flows.alone))
         rows: list[Row] = []
         for row in probed:
             units = list(map(wire.unit_from_text, row["units"].splitlines()))
@@ -317,7 +255,7 @@ class _Job:
         done = len(totals.videos) + totals.touched
         self.progress.update(videos=done, seconds=totals.video_seconds, dead=len(totals.dead))
 
-    def _finish(self, rows: Iterator[Row], metrics: JobMetrics) -> None:
+    def _finish(self, rows: Iterator[Row], plan: Plan, metrics: JobMetrics) -> None:
         """Bring rows to their end, and tell of each as it comes."""
         totals = self.totals
         for row in rows:
@@ -326,6 +264,7 @@ class _Job:
             metrics.add(row, unit)
             if row["status"] == DEAD:
                 note(row, self.attempts)
+                totals.check_doomed(self.config, plan)
             self._tell()
             self.tracker.log_metrics({**totals.metrics(), **self.progress.snapshot().metrics()}, step=totals.rows)
             LOG.debug("%s %s", row["status"], unit.unit_id)
@@ -333,6 +272,10 @@ class _Job:
     def _flows(self, pools: Pools) -> UnitFlows:
         record = self.writer.record
         return UnitFlows(self.config, record, frame_size(record), self.stop, pools)
+
+
+def _to_probe(video: VideoRef, earlier: TouchRecord | None) -> Row:
+    return row_to_probe(video, earlier.video.content if earlier else "")
 
 
 def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools, cluster: Nodes) -> JobStats:
@@ -371,12 +314,3 @@ def _result(
         left=len(totals.left),
         stopped=brake.reason if totals.left else "",
     )
-
-
-def check_dead_share(dead: int, videos: int, config: SegmentConfig) -> None:
-    """Raises `TooManyDeadLetters` when more of these videos are dead than the job allows."""
-    if dead > config.max_dead_share * videos:
-        raise TooManyDeadLetters(
-            f"at most {config.max_dead_share:.0%} of a job's videos may be dead, {dead} of {videos} are: "
-            f"`avs dead {storage.normalise(config.archive)}` says why"
-        )

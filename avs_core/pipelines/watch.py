@@ -114,10 +114,14 @@ class Watched:
 
 
 class InTurn:
-    """Several stages in one worker, a row through all of them before the next: nothing of ours runs beside it."""
+    """Several stages in one worker, a row through all of them before the next.
 
-    def __init__(self, plans: Sequence[StagePlan], witness: Witness) -> None:
-        self._stages = [Watched(plan, witness, 1) for plan in plans]
+    Nothing of ours runs beside it on its node.
+    """
+
+    def __init__(self, plans: Sequence[StagePlan], witness: Witness, pool: int) -> None:
+        """Build the stages, in one of `pool` workers. Raises as `Watched` does."""
+        self._stages = [Watched(plan, witness, pool) for plan in plans]
 
     def __call__(self, row: Row) -> Row:
         """What the last stage makes of it."""

@@ -1,6 +1,7 @@
 """A Ray of several nodes, each in processes of its own, which may be killed one by one."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from tests.chaos.scene import descendants, title_of
 
 START_S = 240
 DECODING = "avs_core.media.child"
-MODEL_MB = 400
-"""Only the worker with the model has so much memory for itself."""
+TORCH = "libtorch_cpu"
+"""Only the worker with the model loads it."""
 
 
 class Node:
@@ -67,11 +68,13 @@ class Cluster:
 
     def _living(self) -> int:
         """What the head itself says."""
-        told = "import ray; ray.init('auto', logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+        count = "sum(node['Alive'] for node in ray.nodes())"
+        told = f"import ray; ray.init('auto', logging_level='ERROR'); print('alive', {count})"
         asked = subprocess.run(
             [sys.executable, "-c", told], capture_output=True, text=True, env=self.head.environment, timeout=100
         )
-        return int(asked.stdout.split()[-1]) if asked.returncode == 0 else 0
+        counts = re.findall(r"^alive (\d+)$", asked.stdout, re.MULTILINE)  # Ray may print there too
+        return int(counts[0]) if counts else 0
 
     def workers(self) -> Iterator[tuple[int, str]]:
         """Processes at work for a job, on any node, and what each does: "decode", "model" or "other"."""
@@ -118,15 +121,14 @@ def wait_for(seen: Callable[[], object], seconds: float) -> None:
 def _kind(pid: int) -> str:
     if any(DECODING in title for _, title in descendants(pid)):
         return "decode"
-    return "model" if _own_mb(pid) > MODEL_MB else "other"
+    return "model" if _loaded(pid, TORCH) else "other"
 
 
-def _own_mb(pid: int) -> float:
+def _loaded(pid: int, library: str) -> bool:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")) * 1024 / 1e6
+        return library in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:  # gone meanwhile
+        return False
 
 
 def _everything() -> Iterator[tuple[int, str]]:

@@ -3,8 +3,8 @@
 Its driver is `python -m tests.pipelines.guilty STAGE INPUTS ARCHIVE [SETTINGS]`.
 
 What they do stands in the names of the files: "guilty" kills always, "once" only the first worker that has it, as a
-neighbour that eats the memory would; "slow" takes its time. `STAGE` is the class in the place of the model's,
-`SETTINGS` what is not as usual, as JSON.
+neighbour that eats the memory would; "slow" takes its time; "hanging" keeps whoever opens it. `STAGE` is the class in
+the place of the model's, `SETTINGS` what is not as usual, as JSON.
 """
 
 import json
@@ -91,7 +91,7 @@ def main(inputs: str, archive: str, stage: type, **settings: Any) -> None:
     from rich.console import Console
 
     from avs_core.models.bundle import load_bundle
-    from avs_core.pipelines import flows
+    from avs_core.pipelines import flows, rounds
     from avs_core.pipelines.inputs import find_videos
     from avs_core.pipelines.progress import Progress
     from avs_core.pipelines.segment import run_record, segment
@@ -99,10 +99,15 @@ def main(inputs: str, archive: str, stage: type, **settings: Any) -> None:
     from avs_core.tracking import NullRun
 
     flows.SegmentUnit = stage  # type: ignore[misc, assignment]  # the stand-in
+    rounds.FIRST_VIDEOS = settings.pop("first_videos", rounds.FIRST_VIDEOS)
     usual = {"address": "local", "decoders": 1, "segmenters": 1}
     config = SegmentConfig(archive=archive, model=MODEL, **{**usual, **settings})
     record = run_record(config, load_bundle(config.model))
-    result = segment(find_videos([inputs]), config, record, NullRun(), Progress(Console(quiet=True)))
+    videos = find_videos([inputs])
+    for hanging in Path(inputs).glob("*hanging*"):  # now that it is listed
+        hanging.unlink()
+        os.mkfifo(hanging)
+    result = segment(videos, config, record, NullRun(), Progress(Console(quiet=True)))
     print(json.dumps(asdict(result)))
 
 

@@ -5,9 +5,9 @@ import pytest
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import TooManyDeadLetters
 from avs_core.pipelines.plan import Plan, State
-from avs_core.pipelines.segment import JUDGED_FROM, Totals, check_dead_share
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import DEAD, OK, Row, new_row
+from avs_core.pipelines.totals import JUDGED_EVERY, JUDGED_FROM, Totals, check_dead_share
 
 TENTH = SegmentConfig(archive="/masks", max_dead_share=0.1)
 FRESH = Plan([], [])
@@ -61,3 +61,22 @@ def test_a_job_that_asks_for_old_dead_ones_again_is_not_judged_by_them_alone() -
     totals(good=0, dead=JUDGED_FROM).check_dead(SegmentConfig(archive="/masks", max_dead_share=0.2), settled)
     with pytest.raises(TooManyDeadLetters, match="150 of 1100"):
         totals(good=0, dead=JUDGED_FROM).check_dead(TENTH, settled)
+
+
+def test_a_round_in_which_the_rest_cannot_help_any_more_is_not_brought_to_its_end() -> None:
+    """Of a broken decoder, which would bury all of the fifty thousand videos of a round."""
+    counted = totals(good=0, dead=JUDGED_EVERY)
+    counted.taken = 10 * JUDGED_EVERY
+    counted.check_doomed(TENTH, FRESH)
+    counted.taken -= 1
+    with pytest.raises(TooManyDeadLetters, match="500 of 4999"):
+        counted.check_doomed(TENTH, FRESH)
+
+
+def test_what_may_still_come_through_is_waited_for() -> None:
+    """The dead are soon done, and come first."""
+    few = totals(good=0, dead=JUDGED_EVERY - 1)
+    few.taken = JUDGED_EVERY - 1
+    few.check_doomed(TENTH, FRESH)
+    none = totals(good=5, dead=0)
+    none.check_doomed(SegmentConfig(archive="/masks", max_dead_share=0.0), FRESH)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -198,8 +197,8 @@ def test_the_chains_ask_ray_for_what_the_pools_say(monkeypatch: pytest.MonkeyPat
         seen[plan.name] = pool, asks
         return dataset
 
-    def alone(dataset: object, plans: object, witness: object, **asks: float) -> object:
-        seen["alone"] = 1, asks
+    def alone(dataset: object, plans: list[Any], witness: object, pool: int, **asks: float) -> object:
+        seen["-".join(["alone", *(plan.name for plan in plans)])] = pool, asks
         return dataset
 
     monkeypatch.setattr("avs_core.pipelines.flows.watched_chain", chained)
@@ -207,22 +206,21 @@ def test_the_chains_ask_ray_for_what_the_pools_say(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("avs_core.pipelines.flows.pack_blocks", list)
     monkeypatch.setattr("avs_core.pipelines.flows.outcomes", lambda dataset: iter(()))
     monkeypatch.setattr("avs_core.pipelines.flows.witness", nullcontext)
-    pools = Pools(Pool(5, 0.4, memory=7), Pool(3, 0.6, 0.5, 9), Pool(2, 0.2, memory=3), Pool(1, 0.6, 0.5, 19))
+    pools = Pools(Pool(5, 0.4, memory=7), Pool(3, 0.6, 0.5, 9), Pool(2, 0.2, memory=3), Pool(4, 0.6, 0.5, 19))
     job = SegmentConfig(archive="a", model="tpavi-light")
     record = run_record(job, load_bundle(job.model))
     rows: list[Row] = [new_row(Unit(VideoRef("/v.mp4", 1, "f"), 0, 1))]
     probes, units = ProbeFlows(job, 224, never, pools), UnitFlows(job, record, 224, never, pools)
-    for flow in (probes.beside, units.beside, units.alone):
+    for flow in (probes.beside, units.beside, probes.alone, units.alone):
         list(flow(rows))
     assert seen == {
         "probe": (5, {"num_cpus": 0.4, "num_gpus": 0.0, "memory": 7}),
         "decode": (5, {"num_cpus": 0.4, "num_gpus": 0.0, "memory": 7}),
         "segment": (3, {"num_cpus": 0.6, "num_gpus": 0.5, "memory": 9}),
         "commit": (2, {"num_cpus": 0.2, "num_gpus": 0.0, "memory": 3}),
-        "alone": (1, {"num_cpus": 0.6, "num_gpus": 0.5, "memory": 19}),
+        "alone-probe": (1, {"num_cpus": 0.4, "num_gpus": 0.0, "memory": 7}),
+        "alone-decode-segment-commit": (1, {"num_cpus": 0.6, "num_gpus": 0.5, "memory": 19}),
     }
-    list(probes.alone(rows))
-    assert seen["probe"] == (1, replace(pools.decode, workers=1).asks)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from avs_core.archive.read import dead_letters, read_commits, read_letters
 from avs_core.archive.verify import archive_digest, verify
 from tests.pipelines.guilty import SLOW_S
 from tests.pipelines.losing_a_node import ROWS
+from tests.pipelines.standing_apart import NODES, TRIED
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -27,10 +28,10 @@ def videos(folder: Path, clips: list[Path], *names: str) -> Path:
     return folder
 
 
-def start(inputs: Path, archive: Path, stage: str = "Killing") -> "subprocess.Popen[str]":
+def start(inputs: Path, archive: Path, stage: str = "Killing", **settings: object) -> "subprocess.Popen[str]":
     """The job in a session of its own, so that only the driver gets a signal."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.pipelines.guilty", stage, str(inputs), str(archive)],
+        [sys.executable, "-m", "tests.pipelines.guilty", stage, str(inputs), str(archive), json.dumps(settings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -38,8 +39,8 @@ def start(inputs: Path, archive: Path, stage: str = "Killing") -> "subprocess.Po
     )
 
 
-def finish(inputs: Path, archive: Path, stage: str = "Killing") -> dict[str, int]:
-    job = start(inputs, archive, stage)
+def finish(inputs: Path, archive: Path, stage: str = "Killing", **settings: object) -> dict[str, int]:
+    job = start(inputs, archive, stage, **settings)
     out, err = job.communicate(timeout=300)
     assert job.returncode == 0, err
     return dict(json.loads(out.splitlines()[-1]))
@@ -108,6 +109,30 @@ def test_a_suspect_of_an_earlier_driver_is_not_let_near_the_others_and_its_attem
     finish(inputs, archive)
     assert letters(archive) == {"b-guilty": ("worker_crash", "segment", 3)}
     assert archive_digest(str(archive)) == whole
+
+
+def test_who_stands_still_while_probed_keeps_no_round_waiting(tmp_path: Path, demo_clips: list[Path]) -> None:
+    inputs = videos(tmp_path / "in", demo_clips, "a-hanging", "b", "c-hanging", "d", "e")
+    archive = tmp_path / "archive"
+    result = finish(inputs, archive, "Peaceful", first_videos=2, decode_stall_s=3.0)
+    assert (result["segmented"], result["dead"], result["failed"]) == (3, 2, 0)
+    assert letters(archive) == dict.fromkeys(("a-hanging", "c-hanging"), ("timeout", "probe", 2))
+    committed = max(path.stat().st_mtime for path in archive.glob("_commits/**/*.json"))
+    second_tries = [path.stat().st_mtime for path in archive.glob("_attempts/*/*.00002.timeout.json")]
+    assert len(second_tries) == 2
+    assert min(second_tries) > committed
+
+
+def test_suspects_stand_alone_on_their_nodes_as_many_at_a_time_as_there_are_nodes() -> None:
+    command = [sys.executable, "-m", "tests.pipelines.standing_apart"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["free"]["workers"], told["held"]["workers"]) == (NODES, 1)
+    assert len(told["free"]["at"]) == len(told["held"]["at"]) == TRIED
+    free = {tuple(worker) for worker in told["free"]["at"]}
+    assert len({node for node, _ in free}) == len(free) == NODES
+    assert len({tuple(worker) for worker in told["held"]["at"]}) == 1
 
 
 def test_workers_that_never_live_end_the_job_with_the_reason_and_blame_no_video(

@@ -140,7 +140,7 @@ def test_in_turn_a_row_goes_through_all_stages_and_a_dead_one_stays_dead() -> No
         StagePlan("b", Stage, {"fault": TruncatedMedia("short")}),
         StagePlan("c", Stage, {}),
     ]
-    assert InTurn(plans, Here(Journal(alive)))(ROW)["error_class"] == "truncated"
+    assert InTurn(plans, Here(Journal(alive)), 1)(ROW)["error_class"] == "truncated"
 
 
 ACTS = st.lists(st.tuples(st.sampled_from("bed"), st.integers(0, 2)), max_size=40)

@@ -1,0 +1,54 @@
+"""How much of a job is looked at at once. No Ray here.
+
+What a job holds must not grow with the number of its videos, and work is to begin before everything is probed. Each
+round starts its workers anew and waits for its slowest unit, so that there should be few of them: the first is small,
+and the others as large as memory allows.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from avs_core.clip import VideoRef
+from avs_core.pipelines.packs import cut_at
+from avs_core.pipelines.stages import Row
+
+FIRST_VIDEOS = 500
+"""Of the first round: what is probed before any worker has something to segment."""
+
+MOST_VIDEOS = 50_000
+"""Of a round: rows of the driver, about 3 KB each."""
+
+MOST_S = 1_000_000
+"""Seconds of video that a round may have: what its blocks are made of, a few thousand of long videos."""
+
+GROWTH = 8
+"""At most so many times as many videos as the round before."""
+
+
+class Rounds:
+    """Cuts a job's videos into rounds, each as large as those before it say that it may be."""
+
+    def __init__(self, videos: Sequence[VideoRef]) -> None:
+        self._videos = videos
+        self._next = 0
+        self._size = FIRST_VIDEOS
+
+    @property
+    def rest(self) -> Sequence[VideoRef]:
+        """What was not taken yet."""
+        return self._videos[self._next :]
+
+    def take(self) -> Sequence[VideoRef]:
+        """The videos of the next round; none when all were taken."""
+        taken = self._videos[self._next : self._next + self._size]
+        self._next += len(taken)
+        return taken
+
+    def learn(self, videos: int, seconds: float) -> None:
+        """That many videos were taken, and what of them is to be done takes so many seconds of video."""
+        most = min(GROWTH * self._size, MOST_VIDEOS)
+        self._size = max(1, min(most, int(MOST_S * videos / seconds))) if seconds else most
+
+
+def parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """A round's rows, cut where its videos were longer than those of the rounds before let expect."""
+    return cut_at(rows, MOST_S, len(rows))

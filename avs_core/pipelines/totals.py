@@ -1,0 +1,102 @@
+"""What a job has done so far, and how many dead videos it bears."""
+
+import logging
+from dataclasses import dataclass, field
+
+from avs_core import storage
+from avs_core.clip import Unit
+from avs_core.errors import TooManyDeadLetters
+from avs_core.pipelines import wire
+from avs_core.pipelines.plan import Plan, State
+from avs_core.pipelines.segment_config import SegmentConfig
+from avs_core.pipelines.stages import DEAD, OK, STOPPED, WHOLE, Row
+
+LOG = logging.getLogger(__name__)
+
+JUDGED_FROM = 100
+"""Videos of a job that must have come to their end before their dead ones speak for the rest."""
+
+JUDGED_EVERY = 500
+"""Dead videos: so often is the limit looked at before a round is over."""
+
+
+@dataclass
+class Totals:
+    """What has come back from the workers so far."""
+
+    rows: int = 0
+    frames: int = 0
+    instances: int = 0
+    failed: int = 0
+    touched: int = 0
+    taken: int = 0
+    probed: int = 0
+    probed_seconds: float = 0.0
+    bytes: float = 0.0
+    video_seconds: float = 0.0
+    videos: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
+    dead: dict[str, str] = field(default_factory=dict)
+    stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode_s", "segment_s", "commit_s"), 0.0))
+
+    def add(self, row: Row) -> Unit:
+        """Count one outcome; returns its unit."""
+        unit = wire.unit_from_text(row["unit"])
+        self.rows += 1
+        self.frames += row["n_frames"]
+        self.instances += row["n_instances"]
+        for name in self.stage_s:
+            self.stage_s[name] += row[name]
+        if row["status"] == OK:
+            self.video_seconds += unit.stop_s - unit.start_s
+            self.bytes += unit.video.size / unit.of
+            self.videos.add(unit.video.uri)
+        elif row["status"] == WHOLE:
+            self.videos.add(unit.video.uri)
+        elif row["status"] == STOPPED:
+            self.left.add(unit.video.uri)
+        elif row["status"] == DEAD:
+            self.dead[unit.video.uri] = row["error_class"]
+        else:
+            self.failed += 1
+            LOG.warning("not done, the next run takes it up again: %s: %s", unit.video.uri, row["message"])
+        return unit
+
+    def check_dead(self, config: SegmentConfig, plan: Plan) -> None:
+        """Raises `TooManyDeadLetters` once enough videos came to their end to tell: whatever kills all of them, a
+        broken decoder say, is not to bury a million before the job says so.
+
+        What earlier jobs settled counts, as at the end: a job may have little to do but ask once more for the dead.
+        """
+        ended = plan.settled + self.touched + len(self.videos | self.dead.keys())
+        if ended >= JUDGED_FROM:
+            check_dead_share(plan.counts[State.DEAD] + len(self.dead), ended, config)
+
+    def check_doomed(self, config: SegmentConfig, plan: Plan) -> None:
+        """The same within a round, from time to time: raises once the dead would be too many even if all the other
+        videos that the job has taken up came through.
+        """
+        if self.dead and not len(self.dead) % JUDGED_EVERY:
+            check_dead_share(plan.counts[State.DEAD] + len(self.dead), plan.settled + self.taken, config)
+
+    def metrics(self) -> dict[str, float]:
+        """The same as flat numbers."""
+        return {
+            "units": self.rows,
+            "frames": self.frames,
+            "instances": self.instances,
+            "dead": len(self.dead),
+            "failed": self.failed,
+            "touched": self.touched,
+            "video_seconds": self.video_seconds,
+            **{f"stage.{name}": value for name, value in self.stage_s.items()},
+        }
+
+
+def check_dead_share(dead: int, videos: int, config: SegmentConfig) -> None:
+    """Raises `TooManyDeadLetters` when more of these videos are dead than the job allows."""
+    if dead > config.max_dead_share * videos:
+        raise TooManyDeadLetters(
+            f"at most {config.max_dead_share:.0%} of a job's videos may be dead, {dead} of {videos} are: "
+            f"`avs dead {storage.normalise(config.archive)}` says why"
+        )

@@ -1,0 +1,51 @@
+"""How large the rounds of a job are."""
+
+import pytest
+
+from avs_core.clip import Unit, VideoRef
+from avs_core.pipelines.rounds import FIRST_VIDEOS, GROWTH, MOST_S, MOST_VIDEOS, Rounds, parts
+from avs_core.pipelines.stages import new_row
+
+MILLION = [VideoRef("/v.mp4", 1, "f")] * 1_000_000
+
+
+def sizes(videos: list[VideoRef], seconds: float) -> list[int]:
+    """Of the rounds of a job whose videos take so many seconds each."""
+    rounds, found = Rounds(videos), []
+    while taken := rounds.take():
+        found.append(len(taken))
+        assert len(rounds.rest) == len(videos) - sum(found)
+        rounds.learn(len(taken), len(taken) * seconds)
+    return found
+
+
+def test_work_begins_soon_and_a_million_clips_are_a_few_rounds() -> None:
+    found = sizes(MILLION, seconds=5.0)
+    assert found[:3] == [FIRST_VIDEOS, FIRST_VIDEOS * GROWTH, FIRST_VIDEOS * GROWTH**2]
+    assert (max(found), sum(found)) == (MOST_VIDEOS, len(MILLION))
+    assert len(found) < 25
+
+
+def test_long_videos_are_few_a_round() -> None:
+    found = sizes(MILLION[:2000], seconds=36_000.0)
+    assert found[0] == FIRST_VIDEOS
+    assert set(found[1:-1]) == {MOST_S // 36_000}
+    assert sum(found) == 2000
+    assert set(sizes(MILLION[:600], seconds=2.0 * MOST_S)[1:]) == {1}
+
+
+def test_nothing_to_do_in_a_round_tells_nothing_of_the_next() -> None:
+    assert sizes(MILLION[:10_000], seconds=0.0) == [FIRST_VIDEOS, FIRST_VIDEOS * GROWTH, 5_500]
+
+
+def test_no_videos_no_round() -> None:
+    assert sizes([], seconds=5.0) == []
+
+
+@pytest.mark.parametrize(("units", "found"), [(0, []), (1, [1]), (3333, [3333]), (3334, [3333, 1])])
+def test_a_round_of_videos_that_are_longer_than_those_before_is_cut(units: int, found: list[int]) -> None:
+    video = VideoRef("/long.mp4", 1, "f")
+    rows = [new_row(Unit(video, 300 * index, 300 * index + 300, index, units)) for index in range(units)]
+    cut = list(parts(rows))
+    assert [len(part) for part in cut] == found
+    assert [row for part in cut for row in part] == rows
