@@ -20,6 +20,7 @@ BENCHMARKS = {
     "decode": "benchmarks.decode",
     "job": "benchmarks.job",
     "packs": "benchmarks.packs",
+    "blocks": "benchmarks.blocks",
     "fit": "benchmarks.fit",
     "archive": "benchmarks.archive",
     "plan": "benchmarks.plan",

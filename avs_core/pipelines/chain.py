@@ -50,8 +50,10 @@ def watched_chain(dataset: Dataset, plan: StagePlan, witness: Witness, pool: int
     return _mapped(dataset, Watched, arguments, ActorPoolStrategy(size=pool), FOR_EVER, resources)
 
 
-def alone_chain(dataset: Dataset, plans: Sequence[StagePlan], witness: Witness, pool: int, **resources: Any) -> Dataset:
-    """Append all of the stages in each of `pool` workers, one row at a time."""
+def alone_chain(
+    dataset: Dataset, plans: Sequence[StagePlan], witness: Witness, pool: int, **resources: float
+) -> Dataset:
+    """Append all of the stages in each of `pool` workers, which Ray Data spreads over the nodes."""
     arguments = {"plans": list(plans), "witness": witness, "pool": pool}
     return _mapped(dataset, InTurn, arguments, ActorPoolStrategy(size=pool), FOR_EVER, resources)
 
@@ -62,7 +64,7 @@ def _mapped(
     arguments: dict[str, Any],
     compute: ActorPoolStrategy,
     retries: int,
-    resources: dict[str, Any],
+    resources: dict[str, float],
 ) -> Dataset:
     wanted: dict[str, Any] = {name: value for name, value in resources.items() if value}
     with warnings.catch_warnings():
@@ -110,6 +112,16 @@ class RayWitness:
     def end(self, stage: str, unit_id: str) -> None:
         """See `Witness.end`; nobody waits for it."""
         self._journal.end.remote(stage, unit_id)
+
+    def take(self, unit_id: str) -> bool:
+        """See `Witness.take`."""
+        node = ray.get_runtime_context().get_node_id()
+        free: bool = ray.get(self._journal.take.remote(unit_id, node))
+        return free
+
+    def leave(self, unit_id: str) -> None:
+        """See `Witness.leave`; nobody waits for it."""
+        self._journal.leave.remote(unit_id)
 
 
 @contextmanager

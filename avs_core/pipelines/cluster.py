@@ -25,7 +25,7 @@ def connected(address: str | None) -> Iterator[None]:
     """A Ray to work on: the one at `address` or in RAY_ADDRESS, else one of our own that ends with the block.
 
     What Ray prints on the standard output meanwhile (of a killed worker, of a full node) goes to the standard error:
-    a job's answer stands on the former alone.
+    a job's answer stands on the former alone. Whoever has a Ray already when he comes keeps his own ways.
     """
     if ray.is_initialized():
         _quieten()

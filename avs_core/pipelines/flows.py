@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from avs_core.archive.schema import RunRecord
-from avs_core.pipelines.apart import one_a_node
 from avs_core.pipelines.chain import alone_chain, outcomes, pack_blocks, watched_chain, witness
 from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.packs import one_by_one, pack
@@ -78,6 +77,6 @@ class UnitFlows:
 
 
 def _alone(rows: Sequence[Row], plans: Sequence[StagePlan], pool: Pool) -> Iterator[Row]:
-    with witness() as seen, one_a_node(pool, len(rows)) as places:
-        dataset = alone_chain(pack_blocks(one_by_one(rows)), plans, seen, places.workers, **pool.asks, **places.asks)
-        yield from outcomes(dataset)
+    with witness() as seen:
+        workers = min(pool.workers, len(rows))
+        yield from outcomes(alone_chain(pack_blocks(one_by_one(rows)), plans, seen, workers, **pool.asks))

@@ -12,13 +12,14 @@ from avs_core.pipelines.packs import cut_at
 from avs_core.pipelines.stages import Row
 
 FIRST_VIDEOS = 500
-"""Of the first round: what is probed before any worker has something to segment."""
+"""Of the first round: these are probed before any worker has something to segment."""
 
 MOST_VIDEOS = 50_000
 """Of a round: rows of the driver, about 3 KB each."""
 
-MOST_S = 1_000_000
-"""Seconds of video that a round may have: what its blocks are made of, a few thousand of long videos."""
+MOST_UNITS = 4_000
+"""Full units that a round may have, or packs of short videos as long: each is a block, which costs the driver
+milliseconds before any work begins, and 30 KB of memory."""
 
 GROWTH = 8
 """At most so many times as many videos as the round before."""
@@ -27,8 +28,10 @@ GROWTH = 8
 class Rounds:
     """Cuts a job's videos into rounds, each as large as those before it say that it may be."""
 
-    def __init__(self, videos: Sequence[VideoRef]) -> None:
+    def __init__(self, videos: Sequence[VideoRef], unit_s: int) -> None:
+        """`unit_s` is the length of a full unit, seconds."""
         self._videos = videos
+        self._most_s = MOST_UNITS * unit_s
         self._next = 0
         self._size = FIRST_VIDEOS
 
@@ -46,9 +49,8 @@ class Rounds:
     def learn(self, videos: int, seconds: float) -> None:
         """That many videos were taken, and what of them is to be done takes so many seconds of video."""
         most = min(GROWTH * self._size, MOST_VIDEOS)
-        self._size = max(1, min(most, int(MOST_S * videos / seconds))) if seconds else most
+        self._size = max(1, min(most, int(self._most_s * videos / seconds))) if seconds else most
 
-
-def parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """A round's rows, cut where its videos were longer than those of the rounds before let expect."""
-    return cut_at(rows, MOST_S, len(rows))
+    def parts(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+        """A round's rows, cut where its videos were longer than those of the rounds before let expect."""
+        return cut_at(rows, self._most_s, len(rows))

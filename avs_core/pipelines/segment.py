@@ -7,10 +7,9 @@ terminal and the tracker. The driver holds no pixels and no masks: rows of a few
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 
 from pydantic import JsonValue
 
@@ -24,6 +23,7 @@ from avs_core.archive.staging import VideoWriter
 from avs_core.archive.stats import JobStats, record_stats
 from avs_core.archive.touched import TouchRecord, earlier_versions, record_touch
 from avs_core.clip import VideoRef
+from avs_core.errors import TooManyDeadLetters
 from avs_core.media.versions import decoder_versions
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
@@ -37,7 +37,7 @@ from avs_core.pipelines.packs import seconds_of
 from avs_core.pipelines.plan import Plan, State, make_plan
 from avs_core.pipelines.pools import Pools, size_pools
 from avs_core.pipelines.progress import Progress
-from avs_core.pipelines.rounds import Rounds, parts
+from avs_core.pipelines.rounds import Rounds
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import (
     DEAD,
@@ -51,7 +51,7 @@ from avs_core.pipelines.stages import (
     with_retries,
 )
 from avs_core.pipelines.suspects import Aside, note
-from avs_core.pipelines.totals import Totals
+from avs_core.pipelines.totals import JUDGED_EVERY, Totals
 from avs_core.pipelines.units import missing_units
 from avs_core.tracking import Tracker
 
@@ -157,9 +157,8 @@ def segment(
             stop_sign(brake) as stop,
         ):
             warn_of_no_cpus(config.grow)
-            attempts = Attempts(config.archive, writer.run_key)
-            job = _Job(config, writer, ledger, attempts, stop, totals, tracker, progress, patience)
-            pools = job.run(plan, brake)
+            watch = _Watch(brake, stop, patience, totals, tracker, progress)
+            pools = _Job(config, writer, ledger, plan, watch).run()
         if totals.video_seconds:
             now = time.monotonic()
             stats = _stats(started, now - clock, totals, pools, meter.mean(now))
@@ -172,54 +171,73 @@ def segment(
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One job on a connected Ray: its pending videos, a round of them at a time."""
+class _Watch:
+    """What ends a job early, and who is told of it."""
 
-    config: SegmentConfig
-    writer: ArchiveWriter
-    ledger: Ledger
-    attempts: Attempts
+    brake: Brake
     stop: Stop
+    patience: Patience
     totals: Totals
     tracker: Tracker
     progress: Progress
-    patience: Patience
 
-    def run(self, plan: Plan, brake: Brake) -> Pools:
-        """Bring the pending videos to their end; returns the pools of the last round.
+
+class _Job:
+    """One job on a connected Ray: its pending videos, a round of them at a time, and then the suspects."""
+
+    def __init__(self, config: SegmentConfig, writer: ArchiveWriter, ledger: Ledger, plan: Plan, watch: _Watch) -> None:
+        self.config, self.writer, self.ledger, self.plan = config, writer, ledger, plan
+        self.brake, self.stop, self.patience = watch.brake, watch.stop, watch.patience
+        self.totals, self.tracker, self.progress = watch.totals, watch.tracker, watch.progress
+        self.attempts = Attempts(writer.uri, writer.run_key)
+        self.rounds = Rounds(plan.pending, config.unit_length_s)
+        self.probes, self.units = Aside(self.attempts), Aside(self.attempts)
+
+    def run(self) -> Pools:
+        """Bring the pending videos to their end; returns the largest pools that a round had.
 
         Suspects come after everybody else, whether they were suspected while probed or later.
         """
-        archive, changed = self.writer.uri, plan.of(State.CHANGED)
-        earlier = earlier_versions(archive, self.writer.run_key, self.ledger, changed) if changed else {}
-        pools, rounds = self._pools(1), Rounds(plan.pending)
-        probes, units = Aside(self.attempts), Aside(self.attempts)
-        with self.progress.over(videos=len(plan.pending), seconds=0), JobMetrics() as metrics:
-            while not brake.reason and (videos := rounds.take()):
-                self.totals.taken += len(videos)
-                unprobed = [_to_probe(video, earlier.get(video.uri)) for video in videos]
-                rows = self._cut(probes.beside(unprobed, self._probes(len(videos)).beside), earlier)
-                rounds.learn(len(videos), sum(map(seconds_of, rows)))
-                pools = self._work(rows, units, plan, metrics) or pools
-            if probes.waiting and not brake.reason:
-                rows = self._cut(probes.alone(self._probes(len(probes.waiting)).alone), earlier)
-                pools = self._work(rows, units, plan, metrics) or pools
-            if units.waiting and not brake.reason:
-                self._finish(units.alone(self._flows(pools).alone), plan, metrics)
-        waiting = (wire.unit_from_text(row["unit"]).video for row in (*probes.waiting, *units.waiting))
-        self.totals.left.update(video.uri for video in chain(rounds.rest, waiting))
-        return pools
+        used = [self._pools(1)]
+        with self.progress.over(videos=len(self.plan.pending), seconds=0), JobMetrics() as metrics:
+            for rows in self._probed():
+                used.extend(self._work(rows, metrics))
+            if self.units.waiting and not self.brake.reason:
+                pools = self._pools(len(self.units.waiting))
+                self._finish(self.units.alone(self._flows(pools).alone), metrics)
+        self._leave([*self.probes.waiting, *self.units.waiting])
+        self.totals.left.update(video.uri for video in self.rounds.rest)
+        return max(used, key=lambda pools: pools.decode.workers + pools.segment.workers)
 
-    def _work(self, rows: Sequence[Row], aside: Aside, plan: Plan, metrics: JobMetrics) -> Pools | None:
-        """A round's rows through all stages; returns its pools, None where there is nothing to do."""
-        pools = None
-        self.progress.expect(self.totals.probed_seconds * len(plan.pending) / max(self.totals.probed, 1))
-        for part in parts(rows):
+    def _probed(self) -> Iterator[list[Row]]:
+        """The rows of one round after the other, and last of the videos that were suspected while they were probed."""
+        archive, changed = self.writer.uri, self.plan.of(State.CHANGED)
+        earlier = earlier_versions(archive, self.writer.run_key, self.ledger, changed) if changed else {}
+        while not self.brake.reason and (videos := self.rounds.take()):
+            self.totals.taken += len(videos)
+            unprobed = [_to_probe(video, earlier.get(video.uri)) for video in videos]
+            rows = self._cut(self.probes.beside(unprobed, self._probes(len(videos)).beside), earlier)
+            self.rounds.learn(len(videos), float(sum(map(seconds_of, rows))))
+            yield rows
+        if self.probes.waiting and not self.brake.reason:
+            yield self._cut(self.probes.alone(self._probes(len(self.probes.waiting)).alone), earlier)
+
+    def _work(self, rows: Sequence[Row], metrics: JobMetrics) -> Iterator[Pools]:
+        """Rows through all stages; gives the pools that did it."""
+        self.progress.expect(self.totals.probed_seconds * len(self.plan.pending) / max(self.totals.probed, 1))
+        for part in self.rounds.parts(rows):
+            if self.brake.reason:
+                self._leave(part)
+                continue
             pools = self._pools(len(part))
             metrics.expect(len(part), pools.gpu_segmenters)
-            self._finish(aside.beside(part, self._flows(pools).beside), plan, metrics)
-            self.totals.check_dead(self.config, plan)
-        return pools
+            self._finish(self.units.beside(part, self._flows(pools).beside), metrics)
+            self.totals.check_dead(self.config, self.plan)
+            yield pools
+
+    def _leave(self, rows: Iterable[Row]) -> None:
+        """To the next run."""
+        self.totals.left.update(wire.unit_from_text(row["unit"]).video.uri for row in rows)
 
     def _pools(self, rows: int) -> Pools:
         return size_pools(rows, self.config.pool_config(), self.config.device)
@@ -255,19 +273,35 @@ class _Job:
         done = len(totals.videos) + totals.touched
         self.progress.update(videos=done, seconds=totals.video_seconds, dead=len(totals.dead))
 
-    def _finish(self, rows: Iterator[Row], plan: Plan, metrics: JobMetrics) -> None:
-        """Bring rows to their end, and tell of each as it comes."""
-        totals = self.totals
+    def _finish(self, rows: Iterator[Row], metrics: JobMetrics) -> None:
+        """Bring rows to their end, and tell of each as it comes.
+
+        Raises `TooManyDeadLetters` when so many die that the rest can't help: what is in work is finished before.
+        """
+        totals, doomed = self.totals, False
         for row in rows:
             unit = totals.add(row)
             self.patience.moved()
             metrics.add(row, unit)
             if row["status"] == DEAD:
                 note(row, self.attempts)
-                totals.check_doomed(self.config, plan)
+                doomed = doomed or self._doomed()
             self._tell()
             self.tracker.log_metrics({**totals.metrics(), **self.progress.snapshot().metrics()}, step=totals.rows)
             LOG.debug("%s %s", row["status"], unit.unit_id)
+        if doomed:
+            totals.check_doomed(self.config, self.plan)
+
+    def _doomed(self) -> bool:
+        """Whether it is time to stop for the dead; looked at when there are many more."""
+        if len(self.totals.dead) % JUDGED_EVERY:
+            return False
+        try:
+            self.totals.check_doomed(self.config, self.plan)
+        except TooManyDeadLetters:
+            self.brake.press("too many of its videos are dead")
+            return True
+        return False
 
     def _flows(self, pools: Pools) -> UnitFlows:
         record = self.writer.record

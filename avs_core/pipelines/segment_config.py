@@ -83,7 +83,7 @@ class SegmentConfig(PoolConfig, LookConfig, PlaceConfig):  # fields of the last 
         1.0,
         ge=0,
         le=1,
-        description="The job fails when more of its videos than this are dead: in the end, and after each 2,000.",
+        description="The job fails when more of its videos than this are dead: in the end, and after a round.",
     )
     address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else a Ray of its own].")
     lost_node_s: float = Field(

@@ -38,7 +38,7 @@ class Aside:
                 yield row
 
     def alone(self, flow: Flow) -> Iterator[Row]:
-        """The outcomes of the suspects, one after the other; none of them waits any more."""
+        """The outcomes of the suspects, one at a time on each node; none of them waits any more."""
         rows = [self._afresh(row) for row in sorted(self.waiting, key=lambda row: str(row["unit"]))]
         self.waiting = []
         if rows:

@@ -13,11 +13,12 @@ from avs_core.pipelines.stages import DEAD, OK, STOPPED, WHOLE, Row
 
 LOG = logging.getLogger(__name__)
 
-JUDGED_FROM = 100
-"""Videos of a job that must have come to their end before their dead ones speak for the rest."""
+JUDGED_FROM = 2_000
+"""Videos of a job that must have come to their end before their dead ones speak for the rest: the broken ones may all
+lie in its first folder."""
 
 JUDGED_EVERY = 500
-"""Dead videos: so often is the limit looked at before a round is over."""
+"""Dead videos: after so many more the limit is looked at before a round is over."""
 
 
 @dataclass
@@ -73,11 +74,8 @@ class Totals:
             check_dead_share(plan.counts[State.DEAD] + len(self.dead), ended, config)
 
     def check_doomed(self, config: SegmentConfig, plan: Plan) -> None:
-        """The same within a round, from time to time: raises once the dead would be too many even if all the other
-        videos that the job has taken up came through.
-        """
-        if self.dead and not len(self.dead) % JUDGED_EVERY:
-            check_dead_share(plan.counts[State.DEAD] + len(self.dead), plan.settled + self.taken, config)
+        """Raises `TooManyDeadLetters` if they are too many even when all others that were taken up come through."""
+        check_dead_share(plan.counts[State.DEAD] + len(self.dead), plan.settled + self.taken, config)
 
     def metrics(self) -> dict[str, float]:
         """The same as flat numbers."""

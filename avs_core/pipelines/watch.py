@@ -7,6 +7,7 @@ runs alone at the end of the job (`suspects`). A suspect that kills its worker t
 A row that is retried because its node was lost, or because the worker died of another row of its pack, is no suspect.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from avs_core.pipelines.stages import DEAD, FAILED, STOPPED, SUSPECT, Row, dead_
 
 STARTS_IN_VAIN = 8
 """How many more workers than its pool has may start one after the other before one of them takes up a unit."""
+
+TURN_S = 0.5
+"""So often a worker asks whether its node is free."""
 
 COMMIT = "commit"
 """The stage that buries can't bury what kills it: such a unit is left to the next run."""
@@ -36,6 +40,12 @@ class Witness(Protocol):
     def end(self, stage: str, unit_id: str) -> None:
         """The try is over, in whatever way: the worker lives."""
 
+    def take(self, unit_id: str) -> bool:
+        """A unit is to be tried alone. False while another one is on the worker's node."""
+
+    def leave(self, unit_id: str) -> None:
+        """The node is free for another one."""
+
 
 class Journal:
     """What a witness remembers. `node_lives` tells whether a node, by its id, is still part of the cluster."""
@@ -45,6 +55,7 @@ class Journal:
         self._starts: Counter[str] = Counter()
         self._open: dict[tuple[str, str], str] = {}
         self._suspects: set[tuple[str, str]] = set()
+        self._taken: dict[str, str] = {}
 
     def start(self, stage: str) -> int:
         """See `Witness.start`."""
@@ -66,6 +77,15 @@ class Journal:
         """See `Witness.end`."""
         self._open.pop((stage, unit_id), None)
 
+    def take(self, unit_id: str, node: str) -> bool:
+        """See `Witness.take`; who comes once more has lost the worker of the try before, wherever that was."""
+        self.leave(unit_id)
+        return self._taken.setdefault(node, unit_id) == unit_id
+
+    def leave(self, unit_id: str) -> None:
+        """See `Witness.leave`."""
+        self._taken = {node: taken for node, taken in self._taken.items() if taken != unit_id}
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -76,17 +96,10 @@ class StagePlan:
     arguments: dict[str, Any]
 
 
-class Watched:
-    """A stage under a witness."""
+class _Stage:
+    """A stage under a witness, in a worker that has told of its start."""
 
-    def __init__(self, plan: StagePlan, witness: Witness, pool: int) -> None:
-        """Build the stage, one of `pool`. Raises `WorkerUnavailable` when the workers before it all died at it."""
-        starts = witness.start(plan.name)
-        if starts > pool + STARTS_IN_VAIN:
-            raise WorkerUnavailable(
-                f"a worker must live until it takes up a unit; {starts - 1} of stage {plan.name} died before, one "
-                f"after the other, in a pool of {pool}: look at the memory of the nodes (avs doctor)"
-            )
+    def __init__(self, plan: StagePlan, witness: Witness) -> None:
         self._name, self._witness = plan.name, witness
         self._stage = plan.kind(**plan.arguments)
 
@@ -113,21 +126,46 @@ class Watched:
         return _judged(dead_row(row, self._name, fault))
 
 
-class InTurn:
-    """Several stages in one worker, a row through all of them before the next.
+class Watched(_Stage):
+    """A stage in a worker of its own."""
 
-    Nothing of ours runs beside it on its node.
-    """
+    def __init__(self, plan: StagePlan, witness: Witness, pool: int) -> None:
+        """Build the stage, one of `pool`. Raises `WorkerUnavailable` when the workers before it all died at it."""
+        _tell_start(plan.name, witness, pool)
+        super().__init__(plan, witness)
+
+
+class InTurn:
+    """Several stages in one worker, a row through all of them before the next, with no other such row on its node."""
 
     def __init__(self, plans: Sequence[StagePlan], witness: Witness, pool: int) -> None:
-        """Build the stages, in one of `pool` workers. Raises as `Watched` does."""
-        self._stages = [Watched(plan, witness, pool) for plan in plans]
+        """Build the stages, in one of `pool` workers. Raises as `Watched` does.
+
+        A start counts for the first stage, which every row begins with: later ones may kill without being begun anew.
+        """
+        _tell_start(plans[0].name, witness, pool)
+        self._witness = witness
+        self._stages = [_Stage(plan, witness) for plan in plans]
 
     def __call__(self, row: Row) -> Row:
         """What the last stage makes of it."""
-        for stage in self._stages:
-            row = stage(row)
+        while not self._witness.take(row["unit_id"]):
+            time.sleep(TURN_S)
+        try:
+            for stage in self._stages:
+                row = stage(row)
+        finally:
+            self._witness.leave(row["unit_id"])
         return row
+
+
+def _tell_start(name: str, witness: Witness, pool: int) -> None:
+    starts = witness.start(name)
+    if starts > pool + STARTS_IN_VAIN:
+        raise WorkerUnavailable(
+            f"a worker must live until it takes up a unit; {starts - 1} of stage {name} died before, one after the "
+            f"other, in a pool of {pool}: look at the memory of the nodes (avs doctor)"
+        )
 
 
 def _judged(row: Row) -> Row:

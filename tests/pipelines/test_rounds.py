@@ -3,15 +3,17 @@
 import pytest
 
 from avs_core.clip import Unit, VideoRef
-from avs_core.pipelines.rounds import FIRST_VIDEOS, GROWTH, MOST_S, MOST_VIDEOS, Rounds, parts
+from avs_core.pipelines.rounds import FIRST_VIDEOS, GROWTH, MOST_UNITS, MOST_VIDEOS, Rounds
 from avs_core.pipelines.stages import new_row
 
+UNIT_S = 300
+MOST_S = MOST_UNITS * UNIT_S
 MILLION = [VideoRef("/v.mp4", 1, "f")] * 1_000_000
 
 
-def sizes(videos: list[VideoRef], seconds: float) -> list[int]:
+def sizes(videos: list[VideoRef], seconds: float, unit_s: int = UNIT_S) -> list[int]:
     """Of the rounds of a job whose videos take so many seconds each."""
-    rounds, found = Rounds(videos), []
+    rounds, found = Rounds(videos, unit_s), []
     while taken := rounds.take():
         found.append(len(taken))
         assert len(rounds.rest) == len(videos) - sum(found)
@@ -42,10 +44,14 @@ def test_no_videos_no_round() -> None:
     assert sizes([], seconds=5.0) == []
 
 
-@pytest.mark.parametrize(("units", "found"), [(0, []), (1, [1]), (3333, [3333]), (3334, [3333, 1])])
+def test_units_are_shorter_where_more_frames_are_looked_at_and_so_are_rounds() -> None:
+    assert set(sizes(MILLION[:20_000], seconds=10.0, unit_s=10)[1:-1]) == {MOST_UNITS}
+
+
+@pytest.mark.parametrize(("units", "found"), [(0, []), (1, [1]), (4000, [4000]), (4001, [4000, 1])])
 def test_a_round_of_videos_that_are_longer_than_those_before_is_cut(units: int, found: list[int]) -> None:
     video = VideoRef("/long.mp4", 1, "f")
-    rows = [new_row(Unit(video, 300 * index, 300 * index + 300, index, units)) for index in range(units)]
-    cut = list(parts(rows))
+    rows = [new_row(Unit(video, UNIT_S * index, UNIT_S * (index + 1), index, units)) for index in range(units)]
+    cut = list(Rounds([], UNIT_S).parts(rows))
     assert [len(part) for part in cut] == found
     assert [row for part in cut for row in part] == rows

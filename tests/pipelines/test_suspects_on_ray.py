@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -123,16 +124,31 @@ def test_who_stands_still_while_probed_keeps_no_round_waiting(tmp_path: Path, de
     assert min(second_tries) > committed
 
 
-def test_suspects_stand_alone_on_their_nodes_as_many_at_a_time_as_there_are_nodes() -> None:
+def test_a_job_whose_dead_are_too_many_takes_up_no_more_and_ends(tmp_path: Path, demo_clips: list[Path]) -> None:
+    inputs = videos(tmp_path / "in", demo_clips, "a")
+    for number in range(30):
+        (inputs / f"broken{number:02}.mp4").write_bytes(b"not a video at all" * 100)
+    archive, limits = tmp_path / "archive", {"judged_every": 4, "max_dead_share": 0.1}
+    job = start(inputs, archive, "Peaceful", **limits)
+    _, err = job.communicate(timeout=300)
+    assert job.returncode == 1
+    assert "TooManyDeadLetters: at most 10% of a job's videos may be dead" in err
+    assert "Exception ignored" not in err
+    assert len(letters(archive)) >= 4
+    assert not verify(str(archive)).problems
+
+
+def test_suspects_are_tried_on_all_nodes_and_one_at_a_time_on_each() -> None:
     command = [sys.executable, "-m", "tests.pipelines.standing_apart"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert (told["free"]["workers"], told["held"]["workers"]) == (NODES, 1)
-    assert len(told["free"]["at"]) == len(told["held"]["at"]) == TRIED
-    free = {tuple(worker) for worker in told["free"]["at"]}
-    assert len({node for node, _ in free}) == len(free) == NODES
-    assert len({tuple(worker) for worker in told["held"]["at"]}) == 1
+    tries: dict[str, list[tuple[float, float]]] = {}
+    for node, _, began, ended in json.loads(done.stdout.splitlines()[-1]):
+        tries.setdefault(node, []).append((float(began), float(ended)))
+    assert len(tries) == NODES
+    assert sum(map(len, tries.values())) == TRIED
+    for one in map(sorted, tries.values()):
+        assert all(ended <= began for (_, ended), (began, _) in pairwise(one)), one
 
 
 def test_workers_that_never_live_end_the_job_with_the_reason_and_blame_no_video(

@@ -35,6 +35,13 @@ class Here:
         if not self.dying:  # the dead tell nothing
             self.journal.end(stage, unit_id)
 
+    def take(self, unit_id: str) -> bool:
+        return self.journal.take(unit_id, self.node)
+
+    def leave(self, unit_id: str) -> None:
+        if not self.dying:
+            self.journal.leave(unit_id)
+
 
 class Stage:
     """Does to a row what it was built to do."""
@@ -141,6 +148,56 @@ def test_in_turn_a_row_goes_through_all_stages_and_a_dead_one_stays_dead() -> No
         StagePlan("c", Stage, {}),
     ]
     assert InTurn(plans, Here(Journal(alive)), 1)(ROW)["error_class"] == "truncated"
+
+
+def in_turn(witness: Here, pool: int, **arguments: object) -> InTurn:
+    plans = [StagePlan("decode", Stage, {}), StagePlan("segment", Stage, dict(arguments)), StagePlan(COMMIT, Stage, {})]
+    return InTurn(plans, witness, pool)
+
+
+def test_as_many_guilty_ones_as_there_are_nodes_are_dead_and_no_workers_are_missed() -> None:
+    """All of them kill before any of their workers has begun a later stage, and all start anew at once."""
+    nodes = 3 * STARTS_IN_VAIN
+    journal = Journal(alive)
+    witnesses = [Here(journal, f"node{index}") for index in range(nodes)]
+    rows = [new_row(Unit(VideoRef(f"/{index}.mp4", 1, "f"), 0, 5)) | {"alone": True} for index in range(nodes)]
+    for worker, witness, row in zip(
+        [in_turn(witness, nodes, dies=True) for witness in witnesses], witnesses, rows, strict=True
+    ):
+        witness.dying = True
+        with pytest.raises(Killed):
+            worker(row)
+        witness.dying = False
+    again = [in_turn(witness, nodes, dies=True) for witness in witnesses]
+    ends = [worker(row) for worker, row in zip(again, rows, strict=True)]
+    assert {(row["status"], row["error_class"]) for row in ends} == {(DEAD, "worker_crash")}
+
+
+def test_workers_that_do_all_stages_and_die_at_their_start_end_the_job_too() -> None:
+    witness = Here(Journal(alive))
+    for _ in range(2 + STARTS_IN_VAIN):
+        in_turn(witness, 2)
+    with pytest.raises(WorkerUnavailable, match="in a pool of 2"):
+        in_turn(witness, 2)
+
+
+def test_a_node_has_one_suspect_at_a_time() -> None:
+    journal = Journal(alive)
+    assert journal.take("a", "node")
+    assert not journal.take("b", "node")
+    assert journal.take("b", "other")
+    journal.leave("a")
+    assert journal.take("c", "node")
+
+
+def test_a_suspect_whose_worker_died_gives_its_node_back_when_it_is_tried_again_elsewhere() -> None:
+    journal = Journal(alive)
+    assert journal.take("a", "node")
+    assert journal.take("a", "node")
+    assert journal.take("a", "other")
+    assert journal.take("b", "node")
+    assert not journal.take("b", "other")  # and has none while it waits
+    assert journal.take("c", "node")
 
 
 ACTS = st.lists(st.tuples(st.sampled_from("bed"), st.integers(0, 2)), max_size=40)
