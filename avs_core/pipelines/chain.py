@@ -1,8 +1,8 @@
 """Chains of Ray Data in which rows keep their number, workers may die, and errors keep their class."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from avs_core.errors import AvsError
+from avs_core.pipelines.turns import turn
 from avs_core.pipelines.watch import InTurn, Journal, StagePlan, Watched, Witness
 
 MAX_RETRIES = 3
@@ -113,15 +114,9 @@ class RayWitness:
         """See `Witness.end`; nobody waits for it."""
         self._journal.end.remote(stage, unit_id)
 
-    def take(self, unit_id: str) -> bool:
-        """See `Witness.take`."""
-        node = ray.get_runtime_context().get_node_id()
-        free: bool = ray.get(self._journal.take.remote(unit_id, node))
-        return free
-
-    def leave(self, unit_id: str) -> None:
-        """See `Witness.leave`; nobody waits for it."""
-        self._journal.leave.remote(unit_id)
+    def turn(self) -> AbstractContextManager[None]:
+        """See `Witness.turn`."""
+        return turn(ray.get_runtime_context().get_node_id())
 
 
 @contextmanager
@@ -136,7 +131,7 @@ def witness() -> Iterator[RayWitness]:
         ray.kill(journal)
 
 
-def outcomes(dataset: Dataset) -> Iterator[Row]:
+def outcomes(dataset: Dataset) -> Generator[Row, None, None]:
     """The rows of a pipeline as they come. An error of ours that a worker raised is raised as itself."""
     try:
         yield from dataset.iter_rows()

@@ -1,6 +1,6 @@
 """How rows get through the stages on the connected Ray: beside each other in packs, or alone. Only wiring is here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from avs_core.archive.schema import RunRecord
@@ -11,6 +11,7 @@ from avs_core.pipelines.pools import Pool, Pools
 from avs_core.pipelines.provenance import software
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import CommitUnit, DecodeUnit, ProbeVideo, Row, Stop
+from avs_core.pipelines.suspects import Rows
 from avs_core.pipelines.watch import StagePlan
 
 
@@ -26,14 +27,14 @@ class ProbeFlows:
         self._pool = pools.decode
         self._alone = replace(pools.decode, workers=pools.alone.workers)
 
-    def beside(self, rows: Sequence[Row]) -> Iterator[Row]:
+    def beside(self, rows: Sequence[Row]) -> Rows:
         """As many at once as there are decoders."""
         pool = self._pool
         dataset = pack_blocks(pack(rows, self._unit_s, pool.workers))
         with witness() as seen:
             yield from outcomes(watched_chain(dataset, self._probe, seen, pool.workers, **pool.asks))
 
-    def alone(self, rows: Sequence[Row]) -> Iterator[Row]:
+    def alone(self, rows: Sequence[Row]) -> Rows:
         """One at a time on each node."""
         return _alone(rows, [self._probe], self._alone)
 
@@ -57,7 +58,7 @@ class UnitFlows:
         self._commit = StagePlan("commit", CommitUnit, commit)
         self._pools, self._unit_s = pools, config.unit_length_s
 
-    def beside(self, rows: Sequence[Row]) -> Iterator[Row]:
+    def beside(self, rows: Sequence[Row]) -> Rows:
         """Each stage in a pool of its own, decoding beside segmenting."""
         pools = self._pools
         dataset = pack_blocks(pack(rows, self._unit_s, max(pools.decode.workers, pools.segment.workers)))
@@ -71,12 +72,12 @@ class UnitFlows:
                 dataset = watched_chain(dataset, plan, seen, pool.workers, **pool.asks)
             yield from outcomes(dataset)
 
-    def alone(self, rows: Sequence[Row]) -> Iterator[Row]:
+    def alone(self, rows: Sequence[Row]) -> Rows:
         """All stages in one worker, a row at a time on each node."""
         return _alone(rows, [self._decode, self._segment, self._commit], self._pools.alone)
 
 
-def _alone(rows: Sequence[Row], plans: Sequence[StagePlan], pool: Pool) -> Iterator[Row]:
+def _alone(rows: Sequence[Row], plans: Sequence[StagePlan], pool: Pool) -> Rows:
     with witness() as seen:
         workers = min(pool.workers, len(rows))
         yield from outcomes(alone_chain(pack_blocks(one_by_one(rows)), plans, seen, workers, **pool.asks))

@@ -59,6 +59,10 @@ class Room:
     gpus: float = 0.0
     memory: float = 0.0
 
+    def holds(self, cpus: float, memory: int) -> bool:
+        """Whether a worker that asks for so much has room, with nothing beside it."""
+        return self.cpus + EPSILON >= cpus and self.memory >= memory
+
     def segmenters(self, gpus: float) -> int:
         """How many workers its GPUs hold, each of which asks for so many, or for a share of one."""
         if gpus > 1:
@@ -137,11 +141,12 @@ def size_pools(units: int, config: PoolConfig, device: str) -> Pools:
         memory = memory.squeezed(nodes, hosts, decoders)
     segment = Pool(segmenters, cpus.segment, asks.segment.gpus if on_gpu else 0.0, int(memory.segment))
     together = _together(memory, hosts, config.grow)
+    apart = sum(host.holds(segment.cpus, together) for host in hosts)
     return Pools(
         decode=Pool(decoders, cpus.decode, memory=int(memory.decode)),
         segment=segment,
         commit=Pool(committers, cpus.commit, memory=int(memory.commit)),
-        alone=replace(segment, workers=max(1, sum(host.memory >= together for host in hosts)), memory=together),
+        alone=replace(segment, workers=max(1, apart), memory=together),
     )
 
 

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,7 +24,6 @@ from avs_core.archive.staging import VideoWriter
 from avs_core.archive.stats import JobStats, record_stats
 from avs_core.archive.touched import TouchRecord, earlier_versions, record_touch
 from avs_core.clip import VideoRef
-from avs_core.errors import TooManyDeadLetters
 from avs_core.media.versions import decoder_versions
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
@@ -50,8 +50,8 @@ from avs_core.pipelines.stages import (
     row_to_probe,
     with_retries,
 )
-from avs_core.pipelines.suspects import Aside, note
-from avs_core.pipelines.totals import JUDGED_EVERY, Totals
+from avs_core.pipelines.suspects import Aside, Rows, note
+from avs_core.pipelines.totals import Totals
 from avs_core.pipelines.units import missing_units
 from avs_core.tracking import Tracker
 
@@ -273,35 +273,23 @@ class _Job:
         done = len(totals.videos) + totals.touched
         self.progress.update(videos=done, seconds=totals.video_seconds, dead=len(totals.dead))
 
-    def _finish(self, rows: Iterator[Row], metrics: JobMetrics) -> None:
+    def _finish(self, rows: Rows, metrics: JobMetrics) -> None:
         """Bring rows to their end, and tell of each as it comes.
 
-        Raises `TooManyDeadLetters` when so many die that the rest can't help: what is in work is finished before.
+        Raises `TooManyDeadLetters` when so many die that the rest can't help; what is in work is dropped then.
         """
-        totals, doomed = self.totals, False
-        for row in rows:
-            unit = totals.add(row)
-            self.patience.moved()
-            metrics.add(row, unit)
-            if row["status"] == DEAD:
-                note(row, self.attempts)
-                doomed = doomed or self._doomed()
-            self._tell()
-            self.tracker.log_metrics({**totals.metrics(), **self.progress.snapshot().metrics()}, step=totals.rows)
-            LOG.debug("%s %s", row["status"], unit.unit_id)
-        if doomed:
-            totals.check_doomed(self.config, self.plan)
-
-    def _doomed(self) -> bool:
-        """Whether it is time to stop for the dead; looked at when there are many more."""
-        if len(self.totals.dead) % JUDGED_EVERY:
-            return False
-        try:
-            self.totals.check_doomed(self.config, self.plan)
-        except TooManyDeadLetters:
-            self.brake.press("too many of its videos are dead")
-            return True
-        return False
+        totals = self.totals
+        with closing(rows):  # as long as Ray is there
+            for row in rows:
+                unit = totals.add(row)
+                self.patience.moved()
+                metrics.add(row, unit)
+                self._tell()
+                self.tracker.log_metrics({**totals.metrics(), **self.progress.snapshot().metrics()}, step=totals.rows)
+                LOG.debug("%s %s", row["status"], unit.unit_id)
+                if row["status"] == DEAD:
+                    note(row, self.attempts)
+                    totals.check_doomed(self.config, self.plan)
 
     def _flows(self, pools: Pools) -> UnitFlows:
         record = self.writer.record

@@ -1,7 +1,8 @@
 """Who runs beside others, who alone and who is blamed. See docs/decisions/0012-suspects.md."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 
 from avs_core.archive.attempts import Attempts
 from avs_core.errors import NotApplied, OutcomeUnknown
@@ -10,7 +11,10 @@ from avs_core.pipelines.stages import OK, SUSPECT, Row, new_row, with_retries
 
 LOG = logging.getLogger(__name__)
 
-Flow = Callable[[Sequence[Row]], Iterator[Row]]
+Rows = Generator[Row, None, None]
+"""Whoever takes no more of them closes it, which ends the work behind it."""
+
+Flow = Callable[[Sequence[Row]], Rows]
 
 
 class Aside:
@@ -20,7 +24,7 @@ class Aside:
         self._attempts = attempts
         self.waiting: list[Row] = []
 
-    def beside(self, rows: Sequence[Row], flow: Flow) -> Iterator[Row]:
+    def beside(self, rows: Sequence[Row], flow: Flow) -> Rows:
         """The outcomes of rows that run beside each other, as they come. Suspects are not among them.
 
         A unit that an earlier driver suspected is not let near the others again.
@@ -30,14 +34,17 @@ class Aside:
         self.waiting.extend(known)
         ids = {row["unit_id"] for row in known}
         together = [row for row in rows if row["unit_id"] not in ids]
-        for row in flow(together) if together else ():
-            if row["status"] == SUSPECT:
-                note(row, self._attempts)
-                self.waiting.append(row)
-            else:
-                yield row
+        if not together:
+            return
+        with closing(flow(together)) as flowing:
+            for row in flowing:
+                if row["status"] == SUSPECT:
+                    note(row, self._attempts)
+                    self.waiting.append(row)
+                else:
+                    yield row
 
-    def alone(self, flow: Flow) -> Iterator[Row]:
+    def alone(self, flow: Flow) -> Rows:
         """The outcomes of the suspects, one at a time on each node; none of them waits any more."""
         rows = [self._afresh(row) for row in sorted(self.waiting, key=lambda row: str(row["unit"]))]
         self.waiting = []

@@ -74,8 +74,13 @@ class Totals:
             check_dead_share(plan.counts[State.DEAD] + len(self.dead), ended, config)
 
     def check_doomed(self, config: SegmentConfig, plan: Plan) -> None:
-        """Raises `TooManyDeadLetters` if they are too many even when all others that were taken up come through."""
-        check_dead_share(plan.counts[State.DEAD] + len(self.dead), plan.settled + self.taken, config)
+        """Raises `TooManyDeadLetters` if they are too many even when all others that were taken up come through.
+
+        Within a round, when there are many more than at the last look.
+        """
+        among = plan.settled + self.taken
+        if among >= JUDGED_FROM and not len(self.dead) % JUDGED_EVERY:
+            check_dead_share(plan.counts[State.DEAD] + len(self.dead), among, config)
 
     def metrics(self) -> dict[str, float]:
         """The same as flat numbers."""

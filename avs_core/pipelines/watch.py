@@ -7,9 +7,9 @@ runs alone at the end of the job (`suspects`). A suspect that kills its worker t
 A row that is retried because its node was lost, or because the worker died of another row of its pack, is no suspect.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,9 +19,6 @@ from avs_core.pipelines.stages import DEAD, FAILED, STOPPED, SUSPECT, Row, dead_
 
 STARTS_IN_VAIN = 8
 """How many more workers than its pool has may start one after the other before one of them takes up a unit."""
-
-TURN_S = 0.5
-"""So often a worker asks whether its node is free."""
 
 COMMIT = "commit"
 """The stage that buries can't bury what kills it: such a unit is left to the next run."""
@@ -40,11 +37,8 @@ class Witness(Protocol):
     def end(self, stage: str, unit_id: str) -> None:
         """The try is over, in whatever way: the worker lives."""
 
-    def take(self, unit_id: str) -> bool:
-        """A unit is to be tried alone. False while another one is on the worker's node."""
-
-    def leave(self, unit_id: str) -> None:
-        """The node is free for another one."""
+    def turn(self) -> AbstractContextManager[None]:
+        """The worker's turn on its node: begins once no other worker there has its own, ends with the worker too."""
 
 
 class Journal:
@@ -55,7 +49,6 @@ class Journal:
         self._starts: Counter[str] = Counter()
         self._open: dict[tuple[str, str], str] = {}
         self._suspects: set[tuple[str, str]] = set()
-        self._taken: dict[str, str] = {}
 
     def start(self, stage: str) -> int:
         """See `Witness.start`."""
@@ -76,15 +69,6 @@ class Journal:
     def end(self, stage: str, unit_id: str) -> None:
         """See `Witness.end`."""
         self._open.pop((stage, unit_id), None)
-
-    def take(self, unit_id: str, node: str) -> bool:
-        """See `Witness.take`; who comes once more has lost the worker of the try before, wherever that was."""
-        self.leave(unit_id)
-        return self._taken.setdefault(node, unit_id) == unit_id
-
-    def leave(self, unit_id: str) -> None:
-        """See `Witness.leave`."""
-        self._taken = {node: taken for node, taken in self._taken.items() if taken != unit_id}
 
 
 @dataclass(frozen=True)
@@ -149,13 +133,9 @@ class InTurn:
 
     def __call__(self, row: Row) -> Row:
         """What the last stage makes of it."""
-        while not self._witness.take(row["unit_id"]):
-            time.sleep(TURN_S)
-        try:
+        with self._witness.turn():
             for stage in self._stages:
                 row = stage(row)
-        finally:
-            self._witness.leave(row["unit_id"])
         return row
 
 

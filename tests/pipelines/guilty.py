@@ -91,8 +91,7 @@ def main(inputs: str, archive: str, stage: type, **settings: Any) -> None:
     from rich.console import Console
 
     from avs_core.models.bundle import load_bundle
-    from avs_core.pipelines import flows, rounds
-    from avs_core.pipelines import segment as main_job
+    from avs_core.pipelines import flows, rounds, totals
     from avs_core.pipelines.inputs import find_videos
     from avs_core.pipelines.progress import Progress
     from avs_core.pipelines.segment import run_record, segment
@@ -101,7 +100,8 @@ def main(inputs: str, archive: str, stage: type, **settings: Any) -> None:
 
     flows.SegmentUnit = stage  # type: ignore[misc, assignment]  # the stand-in
     rounds.FIRST_VIDEOS = settings.pop("first_videos", rounds.FIRST_VIDEOS)
-    main_job.JUDGED_EVERY = settings.pop("judged_every", main_job.JUDGED_EVERY)
+    totals.JUDGED_EVERY = settings.pop("judged_every", totals.JUDGED_EVERY)
+    totals.JUDGED_FROM = settings.pop("judged_from", totals.JUDGED_FROM)
     usual = {"address": "local", "decoders": 1, "segmenters": 1}
     config = SegmentConfig(archive=archive, model=MODEL, **{**usual, **settings})
     record = run_record(config, load_bundle(config.model))

@@ -7,7 +7,7 @@ from avs_core.errors import TooManyDeadLetters
 from avs_core.pipelines.plan import Plan, State
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import DEAD, OK, Row, new_row
-from avs_core.pipelines.totals import JUDGED_FROM, Totals, check_dead_share
+from avs_core.pipelines.totals import JUDGED_EVERY, JUDGED_FROM, Totals, check_dead_share
 
 TENTH = SegmentConfig(archive="/masks", max_dead_share=0.1)
 FRESH = Plan([], [])
@@ -65,9 +65,15 @@ def test_a_job_that_asks_for_old_dead_ones_again_is_not_judged_by_them_alone() -
 
 def test_where_the_rest_cannot_help_any_more_a_round_need_not_come_to_its_end() -> None:
     """Of a broken decoder, which would bury all of the fifty thousand videos of a round."""
-    counted = totals(good=0, dead=500)
-    counted.taken = 5000
+    counted = totals(good=0, dead=JUDGED_EVERY)
+    counted.taken = 10 * JUDGED_EVERY
     counted.check_doomed(TENTH, FRESH)
     counted.taken -= 1
     with pytest.raises(TooManyDeadLetters, match="500 of 4999"):
         counted.check_doomed(TENTH, FRESH)
+
+
+def test_the_first_folder_may_be_broken() -> None:
+    counted = totals(good=0, dead=JUDGED_EVERY)
+    counted.taken = JUDGED_FROM - 1
+    counted.check_doomed(TENTH, FRESH)

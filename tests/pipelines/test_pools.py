@@ -67,6 +67,14 @@ def test_committers_follow_the_decoders_and_a_number_that_is_given_wins(cluster_
     assert counts(size_pools(2, config(committers=7), "auto")) == (2, 2, 2)
 
 
+def test_as_many_suspects_at_a_time_as_nodes_have_room_for_one(cluster_has: Has) -> None:
+    cluster_has((0, 0, 64 * GB), *[(8, 0, 64 * GB)] * 3, (2, 0, 64 * GB), (8, 0, 1 * GB))
+    assert size_pools(1000, config(), "auto").alone.workers == 4
+    assert size_pools(1000, config(segmenters=1, resources={"segment": {"cpus": 6}}), "auto").alone.workers == 3
+    cluster_has((2, 0, 1 * GB))
+    assert size_pools(1000, config(), "auto").alone.workers == 1
+
+
 def test_a_pool_that_is_too_large_is_squeezed_into_the_cluster(cluster_has: Has) -> None:
     cluster_has((2, 0, 64 * GB))
     pools = size_pools(100, config(decoders=8, segmenters=4), "cpu")

@@ -126,15 +126,15 @@ def test_who_stands_still_while_probed_keeps_no_round_waiting(tmp_path: Path, de
 
 def test_a_job_whose_dead_are_too_many_takes_up_no_more_and_ends(tmp_path: Path, demo_clips: list[Path]) -> None:
     inputs = videos(tmp_path / "in", demo_clips, "a")
-    for number in range(30):
+    for number in range(300):
         (inputs / f"broken{number:02}.mp4").write_bytes(b"not a video at all" * 100)
-    archive, limits = tmp_path / "archive", {"judged_every": 4, "max_dead_share": 0.1}
+    archive, limits = tmp_path / "archive", {"judged_every": 10, "judged_from": 20, "max_dead_share": 0.01}
     job = start(inputs, archive, "Peaceful", **limits)
     _, err = job.communicate(timeout=300)
     assert job.returncode == 1
-    assert "TooManyDeadLetters: at most 10% of a job's videos may be dead" in err
+    assert "TooManyDeadLetters: at most 1% of a job's videos may be dead" in err
     assert "Exception ignored" not in err
-    assert len(letters(archive)) >= 4
+    assert 10 <= len(letters(archive)) < 300
     assert not verify(str(archive)).problems
 
 

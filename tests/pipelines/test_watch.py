@@ -1,5 +1,7 @@
 """The journal against a naive reading of its rules; watched stages without Ray, a worker's death played."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,12 +37,8 @@ class Here:
         if not self.dying:  # the dead tell nothing
             self.journal.end(stage, unit_id)
 
-    def take(self, unit_id: str) -> bool:
-        return self.journal.take(unit_id, self.node)
-
-    def leave(self, unit_id: str) -> None:
-        if not self.dying:
-            self.journal.leave(unit_id)
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Stage:
@@ -179,25 +177,6 @@ def test_workers_that_do_all_stages_and_die_at_their_start_end_the_job_too() -> 
         in_turn(witness, 2)
     with pytest.raises(WorkerUnavailable, match="in a pool of 2"):
         in_turn(witness, 2)
-
-
-def test_a_node_has_one_suspect_at_a_time() -> None:
-    journal = Journal(alive)
-    assert journal.take("a", "node")
-    assert not journal.take("b", "node")
-    assert journal.take("b", "other")
-    journal.leave("a")
-    assert journal.take("c", "node")
-
-
-def test_a_suspect_whose_worker_died_gives_its_node_back_when_it_is_tried_again_elsewhere() -> None:
-    journal = Journal(alive)
-    assert journal.take("a", "node")
-    assert journal.take("a", "node")
-    assert journal.take("a", "other")
-    assert journal.take("b", "node")
-    assert not journal.take("b", "other")  # and has none while it waits
-    assert journal.take("c", "node")
 
 
 ACTS = st.lists(st.tuples(st.sampled_from("bed"), st.integers(0, 2)), max_size=40)
