@@ -7,9 +7,11 @@ and the others as large as memory allows.
 
 from collections.abc import Iterator, Sequence
 
-from avs_core.clip import VideoRef
+from avs_core.archive.ledger import Ledger
+from avs_core.clip import Unit, VideoRef
 from avs_core.pipelines.packs import cut_at
-from avs_core.pipelines.stages import Row
+from avs_core.pipelines.stages import WHOLE, Row, new_row
+from avs_core.pipelines.units import missing_units
 
 FIRST_VIDEOS = 500
 """Of the first round: these are probed before any worker has something to segment."""
@@ -54,3 +56,9 @@ class Rounds:
     def parts(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """A round's rows, cut where its videos were longer than those of the rounds before let expect."""
         return cut_at(rows, self._most_s, len(rows))
+
+
+def rows_of(units: Sequence[Unit], ledger: Ledger) -> list[Row]:
+    """A row for each unit of a video that is missing; where none is, one that has the video published."""
+    missing = [new_row(unit) for unit in missing_units(units, ledger)]
+    return missing or [new_row(units[-1]) | {"status": WHOLE}]

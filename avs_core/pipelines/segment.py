@@ -37,22 +37,19 @@ from avs_core.pipelines.packs import seconds_of
 from avs_core.pipelines.plan import Plan, State, make_plan
 from avs_core.pipelines.pools import Pools, size_pools
 from avs_core.pipelines.progress import Progress
-from avs_core.pipelines.rounds import Rounds
+from avs_core.pipelines.rounds import Rounds, rows_of
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import (
     DEAD,
     OK,
     TOUCHED,
-    WHOLE,
     Row,
     Stop,
-    new_row,
     row_to_probe,
     with_retries,
 )
 from avs_core.pipelines.suspects import Aside, Rows, note
 from avs_core.pipelines.totals import Totals
-from avs_core.pipelines.units import missing_units
 from avs_core.tracking import Tracker
 
 LOG = logging.getLogger(__name__)
@@ -255,8 +252,7 @@ class _Job:
             self.patience.moved()
             if row["status"] == OK:
                 self.totals.probed_seconds += units[-1].stop_s
-                missing = missing_units(units, self.ledger)
-                rows.extend(map(new_row, missing) or [new_row(units[-1]) | {"status": WHOLE}])
+                rows.extend(rows_of(units, self.ledger))
             elif row["status"] == TOUCHED:
                 self._touch(wire.unit_from_text(row["unit"]).video, earlier)
             else:

@@ -22,7 +22,7 @@ from avs_core import masks
 from avs_core.archive.schema import FrameRow, frame_table, sighting_table
 from avs_core.clip import Clip, Instance, Unit
 from avs_core.pipelines import wire
-from avs_core.pipelines.stages import OK, Row
+from avs_core.pipelines.stages import OK, CommitUnit, Row
 
 MODEL = "tpavi-light"
 SLOW_S = 1.0
@@ -68,6 +68,14 @@ class Stillborn(Peaceful):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Staging(CommitUnit):
+    """In the place of the commit stage: leaves what publishers leave who die before their first commit."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._writer.publish = lambda unit: None  # type: ignore[method-assign]
+
+
 def _looked_at(clip: Clip, unit: Unit, second: int) -> FrameRow:
     grey = clip.frames[second, 0].mean(axis=2)
     rle = masks.encode((grey > grey.mean()).astype(np.uint8))
@@ -99,6 +107,8 @@ def main(inputs: str, archive: str, stage: type, **settings: Any) -> None:
     from avs_core.tracking import NullRun
 
     flows.SegmentUnit = stage  # type: ignore[misc, assignment]  # the stand-in
+    if settings.pop("staging", False):
+        flows.CommitUnit = Staging  # type: ignore[misc]
     rounds.FIRST_VIDEOS = settings.pop("first_videos", rounds.FIRST_VIDEOS)
     totals.JUDGED_EVERY = settings.pop("judged_every", totals.JUDGED_EVERY)
     totals.JUDGED_FROM = settings.pop("judged_from", totals.JUDGED_FROM)

@@ -2,9 +2,11 @@
 
 import pytest
 
+from avs_core.archive.ledger import Ledger
 from avs_core.clip import Unit, VideoRef
-from avs_core.pipelines.rounds import FIRST_VIDEOS, GROWTH, MOST_UNITS, MOST_VIDEOS, Rounds
-from avs_core.pipelines.stages import new_row
+from avs_core.pipelines.rounds import FIRST_VIDEOS, GROWTH, MOST_UNITS, MOST_VIDEOS, Rounds, rows_of
+from avs_core.pipelines.stages import OK, WHOLE, new_row
+from avs_core.pipelines.units import cut
 
 UNIT_S = 300
 MOST_S = MOST_UNITS * UNIT_S
@@ -55,3 +57,22 @@ def test_a_round_of_videos_that_are_longer_than_those_before_is_cut(units: int, 
     cut = list(Rounds([], UNIT_S).parts(rows))
     assert [len(part) for part in cut] == found
     assert [row for part in cut for row in part] == rows
+
+
+@pytest.mark.parametrize(
+    ("committed", "staged", "dead", "found"),
+    [
+        ((), (), (), [(0, OK), (1, OK), (2, OK)]),
+        ((0,), (2,), (), [(1, OK)]),
+        ((0,), (1, 2), (), [(2, WHOLE)]),  # the publisher died between two commits
+        ((), (0, 1, 2), (), [(2, WHOLE)]),  # or before the first
+        ((), (0, 1), (2,), [(2, WHOLE)]),
+    ],
+)
+def test_where_nothing_is_missing_the_video_is_to_be_published(
+    committed: tuple[int, ...], staged: tuple[int, ...], dead: tuple[int, ...], found: list[tuple[int, str]]
+) -> None:
+    units = cut(VideoRef("/v.mp4", 1, "f"), 15, 5)
+    names = [frozenset(units[index].unit_id for index in places) for places in (committed, staged, dead)]
+    rows = rows_of(units, Ledger(committed=names[0], staged=names[1], dead=names[2]))
+    assert [(int(row["unit_id"].partition("-")[2][:5]), row["status"]) for row in rows] == found

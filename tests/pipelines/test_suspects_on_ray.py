@@ -124,6 +124,17 @@ def test_who_stands_still_while_probed_keeps_no_round_waiting(tmp_path: Path, de
     assert min(second_tries) > committed
 
 
+def test_a_video_of_which_all_is_staged_and_whose_publisher_died_is_published_by_the_next_job(
+    tmp_path: Path, demo_clips: list[Path]
+) -> None:
+    inputs, archive = videos(tmp_path / "in", demo_clips, "a", "b"), tmp_path / "archive"
+    finish(inputs, archive, "Peaceful", unit_s=5, staging=True)
+    assert done(archive) == set()
+    assert finish(inputs, archive, "Peaceful", unit_s=5)["segmented"] == 2
+    finish(inputs, tmp_path / "undisturbed", "Peaceful", unit_s=5)
+    assert archive_digest(str(archive)) == archive_digest(str(tmp_path / "undisturbed"))
+
+
 def test_a_job_whose_dead_are_too_many_takes_up_no_more_and_ends(tmp_path: Path, demo_clips: list[Path]) -> None:
     inputs = videos(tmp_path / "in", demo_clips, "a")
     for number in range(300):
