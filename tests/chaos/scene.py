@@ -135,9 +135,10 @@ def descendants(pid: int) -> Iterator[tuple[int, str]]:
 
 def _children(pid: int) -> list[int]:
     found: list[int] = []
-    with suppress(OSError):  # gone meanwhile, or a thread of it
+    with suppress(OSError):  # gone meanwhile
         for task in Path(f"/proc/{pid}/task").iterdir():
-            found += [int(child) for child in (task / "children").read_text().split()]
+            with suppress(OSError):  # only this thread is gone
+                found += [int(child) for child in (task / "children").read_text().split()]
     return found
 
 

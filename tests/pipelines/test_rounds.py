@@ -1,4 +1,4 @@
-"""How large the rounds of a job are."""
+"""How large the rounds of a job are, and which rows they have."""
 
 import pytest
 
@@ -54,9 +54,9 @@ def test_units_are_shorter_where_more_frames_are_looked_at_and_so_are_rounds() -
 def test_a_round_of_videos_that_are_longer_than_those_before_is_cut(units: int, found: list[int]) -> None:
     video = VideoRef("/long.mp4", 1, "f")
     rows = [new_row(Unit(video, UNIT_S * index, UNIT_S * (index + 1), index, units)) for index in range(units)]
-    cut = list(Rounds([], UNIT_S).parts(rows))
-    assert [len(part) for part in cut] == found
-    assert [row for part in cut for row in part] == rows
+    parts = list(Rounds([], UNIT_S).parts(rows))
+    assert [len(part) for part in parts] == found
+    assert [row for part in parts for row in part] == rows
 
 
 @pytest.mark.parametrize(
