@@ -9,8 +9,8 @@ LOCK := pyproject.toml constraints.txt
 demo: setup          ## segment the demo clips with the built-in model and show where the results are
 	$(BIN)/avs demo
 
-test: setup          ## the fast tests: a few minutes
-	$(BIN)/pytest
+test: setup          ## the fast tests, a process a core: a few minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 test-slow: setup     ## large models, every codec against ffmpeg, the real source packages
 	$(BIN)/pytest -m slow
