@@ -9,7 +9,8 @@ it costs least under 2 · (−p_i(k_j)) + 5 · BCE(m_i, y_j) + 5 · Dice(m_i, y_
 
     L_sight = 2 · Σ_i w_i · CE_i / Σ_i w_i + 5 · mean_j BCE + 5 · mean_j Dice
 
-where an assigned query has w_i = 1 and −log p_i(k_j), and any other w_i = 0.1 and −log p_i(∅).
+where an assigned query has w_i = 1 and −log p_i(k_j), and any other w_i = 0.1 and −log p_i(∅). It is the mean over what
+each layer of the decoder proposes; the cross entropy of the cells from which queries are picked is added (`cell_loss`).
 
 The silent object-aware objective (the paper's aim, our formulas). Only what sounds has a mask, and a silent object must
 not be taught to be ∅. A query that no object was assigned to is *in doubt* when it names a category with more than ½
@@ -24,6 +25,8 @@ An object may be given without a category, where the data tell none (ours): then
 
 Correlation: L_corr = BCE(M, Y) + Dice(M, Y) with Y all that sounds. Nothing says which category is heard: a_k moves
 only through the objects that it lights.                                                               (formula ours)
+Or of every picture under every sound of a batch (`crossed_loss`, ours). a_k still moves only through what it lights,
+but that a cow is lit under the sound of another clip has to be known from what that sound is of: so much is told.
 """
 
 from collections.abc import Sequence
@@ -107,7 +110,8 @@ def match(
         + OVERLAPPING * _dice(said, wanted)
         - NAMING * _log_likelihood(classes.float(), given.kinds).exp()
     )
-    queries, objects = linear_sum_assignment(cost.cpu().numpy())
+    # a net that has gone astray is told by its loss, which the loop looks at
+    queries, objects = linear_sum_assignment(torch.nan_to_num(cost).cpu().numpy())
     return torch.as_tensor(queries, device=classes.device), torch.as_tensor(objects, device=classes.device)
 
 

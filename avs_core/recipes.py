@@ -153,6 +153,22 @@ UNCORRELATED = replace(
 )
 """What the correlation is compared with."""
 
+OWN_SOUND = replace(
+    INSTANCES,
+    name=f"{INSTANCES.name}-own",
+    about=f"{INSTANCES.name} whose ear learns from the lit masks of its own sounds alone, as in paper 2",
+    correlation_objective=CorrelationObjective(),
+)
+"""INSTANCES crosses pictures with the sounds of others, for which somebody must say what these are of."""
+
+NAMED_SOUND = replace(
+    INSTANCES,
+    name=f"{INSTANCES.name}-named",
+    about=f"{INSTANCES.name} whose ear is told the categories that are heard, which paper 2 never does",
+    correlation_objective=CorrelationObjective(crossed=True, naming=0.5),
+)
+"""What learning to hear from masks costs: the supervised variant, to compare with."""
+
 AVSBENCH_LOOP = LoopConfig(
     steps=1, lr=1e-4, weight_decay=0.05, warm_up=200, ema=0.999, precision="bf16", batch_norm="frozen"
 )
@@ -239,6 +255,8 @@ RECIPES: tuple[Recipe, ...] = (
     INSTANCES_FULL,
     *SILENT_AWARE,
     UNCORRELATED,
+    OWN_SOUND,
+    NAMED_SOUND,
     *INSTANCES_AVSBENCH,
 )
 

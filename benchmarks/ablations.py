@@ -34,7 +34,18 @@ from avs_core.evaluation.examine import evaluate_set
 from avs_core.evaluation.predict import Candidate, Predict, answering, finding
 from avs_core.models import audio_cnn
 from avs_core.models.instance_aware import InstanceAwareNet
-from avs_core.recipes import ABLATIONS, INSTANCES, LIGHT, SILENT_AWARE, TWO_STAGE, UNCORRELATED, find_recipe
+from avs_core.pipelines.segment_config import DEFAULT_MODEL
+from avs_core.recipes import (
+    ABLATIONS,
+    INSTANCES,
+    LIGHT,
+    NAMED_SOUND,
+    OWN_SOUND,
+    SILENT_AWARE,
+    TWO_STAGE,
+    UNCORRELATED,
+    find_recipe,
+)
 from avs_core.tracking import NullRun
 from avs_core.training.composites import LightRecipe
 from avs_core.training.engine import Alone
@@ -56,6 +67,8 @@ HEADLINE = (
     INSTANCES.name,
     *(one.name for one in SILENT_AWARE),
     UNCORRELATED.name,
+    OWN_SOUND.name,
+    NAMED_SOUND.name,
 )
 
 COLUMNS = {
@@ -63,6 +76,7 @@ COLUMNS = {
     "single": "subset.single.miou_sounding_at",
     "multi": "subset.multi.miou_sounding_at",
     "silent distractor": "subset.silent-distractor.miou_sounding_at",
+    "M_F, silent distractor": "subset.silent-distractor.fscore",
     "all frames": "miou_at",
     "M_F": "fscore",
     "other sound loses": "swap.delta_foreign",
@@ -73,8 +87,10 @@ COLUMNS = {
     "under an absent sound": "negative.absent.area",
     "pair switch": "pair_switch.passed",
     "worst of pair": "pair_switch.worst_iou",
+    "objects AP": "instances.ap",
     "objects AP .5": "instances.ap50",
     "rightly named": "instances.named",
+    "ECE": "instances.ece",
 }
 """What the table shows of a run: heading → name in `Report.metrics`."""
 FIGURES = "figures.json"
@@ -120,7 +136,7 @@ def main() -> None:
     files = [one.name for one in ABLATIONS if not one.pairs]
     parser.add_argument("--recipes", nargs="+", default=[LIGHT.name, *files])
     parser.add_argument("--headline", action="store_true", help=f"the models of both papers: {', '.join(HEADLINE)}")
-    parser.add_argument("--teacher", help="bundle that instances-light-pseudo learns from")
+    parser.add_argument("--teacher", default=DEFAULT_MODEL, help="bundle that instances-light-pseudo learns from")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 … N - 1")
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--size", type=int, default=256, help="side of the frames, pixels")

@@ -209,3 +209,9 @@ def test_crossed_clips_are_scored_where_something_is_seen_lit_and_dark_ones_apar
     assert float(found["dark"]) == pytest.approx((bce[1] + bce[3]) / 2, rel=1e-5)
     empty = crossed_loss(logits, target * 0, seen * 0)
     assert (float(empty["lit"]), float(empty["dark"])) == (0, 0)
+
+
+def test_a_net_that_has_gone_astray_is_told_by_its_loss() -> None:
+    classes, masks = torch.full((1, 3, 3), float("nan")), torch.zeros(1, 3, 4, 4)
+    one = Given(torch.tensor([1]), torch.ones(1, 4, 4))
+    assert bool(sight_loss(classes, masks, [one])["class"].isnan())

@@ -60,7 +60,7 @@ class LabelledClip:
     masks      (T, H, W) what sounds; False in seconds without a label
     labelled   (T,) which seconds have a label
     labels     (T, H, W) class of each pixel, 0 = background; None where the truth is binary
-    instances  every object with its own mask, where the data set has them
+    instances  every object with its own mask, none where nothing is to be seen; None where the data set has no objects
     """
 
     ref: ClipRef
@@ -70,7 +70,7 @@ class LabelledClip:
     masks: Bool[np.ndarray, "T H W"]
     labelled: Bool[np.ndarray, " T"]
     labels: Int64[np.ndarray, "T H W"] | None = None
-    instances: tuple[InstanceTruth, ...] = ()
+    instances: tuple[InstanceTruth, ...] | None = None
     front_end: FrontEnd = LOG_MEL
 
 

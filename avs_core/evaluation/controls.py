@@ -145,7 +145,7 @@ def _pair_frames(place: int, clip: LabelledClip, ask: Ask, threshold: float, ban
 def _things(clip: LabelledClip, bank: SoundBank) -> list[tuple[str, Bool[np.ndarray, "T H W"]]]:
     """The classes that are seen and can be heard alone, the largest first; things of one class are one."""
     masks: dict[str, Bool[np.ndarray, "T H W"]] = {}
-    for one in clip.instances:
+    for one in clip.instances or ():
         if bank.has_solo(one.category):
             masks[one.category] = masks.get(one.category, np.zeros_like(one.visible)) | one.visible
     return sorted(masks.items(), key=lambda item: (-int(item[1].sum()), item[0]))

@@ -39,7 +39,7 @@ def clip_grid(place: int, clip: LabelledClip, candidate: Candidate, bank: SoundB
     """
     rows = [Row("frame", clip.frames), Row("truth", _painted(clip.frames, clip.masks * 1.0, clip.masks, TRUTH))]
     sounds = [(title, bank.examples(kind, place, clip)) for kind, title in _NAMES.items()]
-    seen = sorted({one.category for one in clip.instances})
+    seen = sorted({one.category for one in clip.instances or ()})
     if len(seen) > 1:
         solos = [(f"{name} alone", bank.solo(name, place, clip)) for name in seen]
         sounds += [(title, bank.front_end(solo)) for title, solo in solos if solo is not None]

@@ -136,7 +136,7 @@ def instance_figures(frames: Iterable[FrameInstances]) -> InstanceFigures | None
 
 
 def _truth(clip: LabelledClip, t: int) -> Iterable[TrueObject]:
-    for one in clip.instances:
+    for one in clip.instances or ():
         area = float(one.visible[t].mean())
         if area:
             yield TrueObject(one.category, masks.encode(one.visible[t]), bool(one.sounding[t]), area < SEEN)

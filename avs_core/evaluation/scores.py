@@ -109,7 +109,7 @@ def score_clip(
 
 def described(clip: LabelledClip) -> ClipRef:
     """The clip's reference, with what its objects tell where the reference says nothing."""
-    ref, heard = clip.ref, [one for one in clip.instances if one.sounding.any()]
+    ref, heard = clip.ref, [one for one in clip.instances or () if one.sounding.any()]
     if not clip.instances:
         return ref
     return ClipRef(

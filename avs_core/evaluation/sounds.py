@@ -109,7 +109,7 @@ class SoundBank:
         others = [
             ref
             for ref in _rotated(self._refs, place + 1 + self._seed)
-            if ref.source_id != clip.ref.source_id and "silent" not in ref.subsets and ref.sources != 0
+            if ref.source_id != clip.ref.source_id and not _UNFIT & set(ref.subsets) and ref.sources != 0
         ]
         for taken in (_named(clip), set(described(clip).categories)):
             for ref in others:
@@ -126,7 +126,7 @@ class SoundBank:
     def _load(self, ref: ClipRef) -> Heard:
         clip = self._data.load(ref, _GLANCE, self._alignment)
         if clip.instances:
-            sounding = np.any([one.sounding for one in clip.instances], axis=0)
+            sounding = np.any([one.sounding for one in clip.instances or ()], axis=0)
         else:
             sounding = clip.masks.any((1, 2)) | ~clip.labelled
         return Heard(clip.waveform, clip.sound, tuple(np.flatnonzero(sounding).tolist()))
@@ -161,10 +161,13 @@ def pink(samples: int, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
 
 _NOISES = {"white": white, "pink": pink}
 
+_UNFIT = {"silent", "off-screen"}
+"""Clips that are no foreign sound: in one nothing is heard, in the other also what its categories do not tell."""
+
 
 def _named(clip: LabelledClip) -> set[str]:
     """The classes that are known to sound or to be seen."""
-    return set(clip.ref.categories) | {one.category for one in clip.instances}
+    return set(clip.ref.categories) | {one.category for one in clip.instances or ()}
 
 
 def _wanted_loudness(clip: LabelledClip) -> float:

@@ -66,22 +66,28 @@ class Proposals:
 
 
 def correlate(
-    found: Proposals, heard: Float[Tensor, "B T K"], composition: Composition, weighing: Weighing | None = None
+    found: Proposals,
+    heard: Float[Tensor, "B T K"],
+    composition: Composition,
+    weighing: Weighing | None = None,
+    active: Float[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, "B T h w"], Float[Tensor, "B T N"]]:
-    """Logits of M at the size of the masks, and s_i, where `heard` are the logits of a_k."""
+    """Logits of M at the size of the masks, and s_i, where `heard` are the logits of a_k and `active` is e, if any."""
     scores = torch.sigmoid(heard.float())
+    e = torch.ones_like(scores[..., :1]) if active is None else active.float()[..., None]
     p, m = found.probabilities.float(), torch.sigmoid(found.masks.float())
     if composition == "all":
         sounding = p.sum(-1)
     elif weighing is not None:
-        sounding = p.sum(-1) * weighing(evidence(p, found.masks > 0, scores))
+        sounding = e * p.sum(-1) * weighing(evidence(p, found.masks > 0, scores))
     else:
-        sounding = (p * scores[..., None, :]).sum(-1)
+        sounding = e * (p * scores[..., None, :]).sum(-1)
+    sounding = sounding.clamp(max=1)  # rounded sums of probabilities
     if composition != "categories":
         return noisy_or_logit(sounding, m), sounding
     best, at = p.max(dim=2)
     chosen = m.gather(2, at[..., None, None].expand(*at.shape, *m.shape[-2:]))
-    return noisy_or_logit(scores * best, chosen), sounding
+    return noisy_or_logit(e * scores * best, chosen), sounding
 
 
 def evidence(
@@ -91,6 +97,8 @@ def evidence(
     something = p.sum(-1)
     own = ((p * scores[..., None, :]).sum(-1) / something.clamp(min=_FAINT)).clamp(min=_FAINT)
     other = torch.stack([ious(frame, frame) for frame in masks.flatten(0, 1)]) < APART
+    # a query that shows nothing overlaps with nothing, itself included
+    other &= masks.flatten(0, 1).flatten(2).any(-1)[:, None]
     rivals = other.unflatten(0, own.shape[:2]) * (something * own)[..., None, :]
     ahead = own.log() - rivals.amax(-1).clamp(min=_FAINT).log()
     return torch.stack([own.log(), ahead.clamp(max=TWICE)], -1)

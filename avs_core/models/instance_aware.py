@@ -10,7 +10,8 @@ No code was published: this is written from the abstract, and everything marked 
     Queries are picked where the picture shows something, as in FastInst (He et al., CVPR 2023): a classifier names each
     cell, and the N strongest local maxima of 1 − p(∅) become queries; masked attention refines them (Cheng et al.,
     "Masked-attention Mask Transformer", CVPR 2022).                                                            (ours)
-2.  Audio. One score a category and second, a_k = sigmoid(MLP(audio)_k); nobody ever says which category is heard.
+2.  Audio. One score a category and second, a_k = sigmoid(MLP(audio)_k), which learns from masks: what is lit tells
+    what is heard.                                                                                      (the paper's)
 3.  Semantic correlation: the two meet in the names of the categories and nowhere else, so an object is lit only if it
     is heard. One object a category, i_k = argmax_i p_i(k) and c_k = p_{i_k}(k):
 
@@ -20,7 +21,8 @@ No code was published: this is written from the abstract, and everything marked 
 
         M = 1 − Π_i (1 − s_i m_i)                                                                              (ours)
 
-    After training s_i may be weighed against the other objects, see Weighing.                                 (ours)
+    After training s_i may be weighed against the other objects, see Weighing, and multiplied by e, the probability that
+    anything is heard at all, see Activity; so is a_k.                                                         (ours)
 
     or, to compare with, everything that is something, heard or not: s_i = 1 − p_i(∅).
 
@@ -39,6 +41,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from avs_core.errors import ConfigError
+from avs_core.models.activity import Activity
 from avs_core.models.backbones import BackboneName, Finest, build_backbone, require_whole_cells, strides_from
 from avs_core.models.correlation import Composition, Proposals, Weighing, correlate
 from avs_core.models.known_names import STRIDE, KnownNames
@@ -60,6 +63,7 @@ class InstanceAwareConfig(BaseModel):
     known       weight of what the backbone's classifier calls an object, see KnownNames; None = the net has none
     temperature of the names. Both are fitted on val after training, see `renamed`
     weighing    of what is heard, likewise; None = s_i is as in training
+    activity    whether the net tells noise from what it may name, see Activity; fitted after training too
     composition whether M is made of every object, of one a category, or of all objects whatever is heard
     """
 
@@ -79,6 +83,7 @@ class InstanceAwareConfig(BaseModel):
     known: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     weighing: Weighing | None = None
+    activity: bool = False
     composition: Composition = "instances"
 
     @model_validator(mode="after")
@@ -120,13 +125,15 @@ class InstanceAwareOutput:
 
     logits    of M, at the size of the frames
     sight     what is in the pictures
-    heard     logits of a_k
+    heard     logits of a_k where e is 1
+    active    e, 1 of a net that does not tell
     sounding  s_i, in [0, 1]
     """
 
     logits: Float[Tensor, "B T H W"]
     sight: Sight
     heard: Float[Tensor, "B T K"]
+    active: Float[Tensor, "B T"]
     sounding: Float[Tensor, "B T N"]
 
 
@@ -156,6 +163,7 @@ class InstanceAwareNet(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(config.hidden, K),
         )
+        self.activity = Activity(config.audio_channels) if config.activity else None
 
     def forward(self, frames: Float[Tensor, "B T 3 H W"], audio: Float[Tensor, "B T A"]) -> InstanceAwareOutput:
         """`frames` are normalised RGB, `audio` one embedding a frame. Raises ConfigError, see `look`."""
@@ -178,11 +186,23 @@ class InstanceAwareNet(nn.Module):
 
     def listen(self, sight: Sight, audio: Float[Tensor, "B T A"]) -> InstanceAwareOutput:
         """What of this is heard in one embedding a frame."""
-        heard = self.hearing(audio)
-        lit, sounding = correlate(sight.proposals, heard, self.config.composition, self.config.weighing)
+        heard, active = self.hearing(audio), self.active(audio)
+        lit, sounding = correlate(sight.proposals, heard, self.config.composition, self.config.weighing, active)
         scale = self.config.finest
         logits = F.interpolate(lit, scale_factor=scale, mode="bilinear", align_corners=False)
-        return InstanceAwareOutput(logits, sight, heard, sounding)
+        return InstanceAwareOutput(logits, sight, heard, active, sounding)
+
+    def attend(self, activity: Activity | None) -> None:
+        """From now on tell noise by this."""
+        self.activity = activity
+        self.config = self.config.model_copy(update={"activity": activity is not None})
+
+    def active(self, audio: Float[Tensor, "B T A"]) -> Float[Tensor, "B T"]:
+        """e of each second."""
+        if self.activity is None:
+            return torch.ones_like(audio[..., 0])
+        e: Tensor = self.activity(audio)
+        return e
 
     def _renamed(
         self, classes: Float[Tensor, "F N K1"], masks: Float[Tensor, "F N h w"], deepest: Float[Tensor, "F C y x"]

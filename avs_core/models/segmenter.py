@@ -171,7 +171,8 @@ class UnionSegmenter(WindowSegmenter):
 class InstanceSegmenter(WindowSegmenter):
     """An instance-aware bundle at work: object 0, and each object that is seen, sounding or silent.
 
-    An object is a query that is more likely something than nothing and not a second look at a stronger one.
+    An object is a query that is more likely something than nothing, or that is lit, and not a second look at a
+    stronger one. It sounds if it or a second look at it is lit: what object 0 shows has a name.
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto", threshold: float | None = None) -> None:
@@ -183,11 +184,13 @@ class InstanceSegmenter(WindowSegmenter):
 
     def _masks(self, answer: Output, place: int, size: tuple[int, int]) -> Iterator[ObjectMask]:
         assert isinstance(answer, InstanceAwareOutput), "the config says so"
-        yield from self._union(answer.logits[0, place], size)
+        union = list(self._union(answer.logits[0, place], size))
+        yield from union
         found = answer.sight.proposals
         p, masks = found.probabilities[0, place], found.masks[0, place]
-        heard = torch.sigmoid(answer.heard[0, place])
-        for number, i in enumerate(objects(p, masks).tolist(), 1):
+        lit = lit_queries(answer.sounding[0, place], masks, self.threshold, bool(union))
+        heard = answer.active[0, place] * torch.sigmoid(answer.heard[0, place])
+        for number, (i, *again) in enumerate(looks(p, masks, lit), 1):
             mask = by_columns(enlarged(masks[i][None], size)[0] > 0)
             if mask.any():
                 kind, raw = int(p[i].argmax()), answer.sounding[0, place, i]
@@ -195,7 +198,7 @@ class InstanceSegmenter(WindowSegmenter):
                     object_id=number,
                     mask=mask,
                     score=float(raw if self._config.calibration is None else self._config.calibration(raw)),
-                    sounding=float(raw) > self.threshold,
+                    sounding=bool(lit[[i, *again]].any()),
                     category=self._categories[kind],
                     category_score=float(p[i, kind]),
                     audio_score=float(heard[kind]),
@@ -210,14 +213,37 @@ def open_segmenter(bundle: Bundle, device: str = "auto", threshold: float | None
 
 def objects(p: Float[Tensor, "N K"], masks: Float[Tensor, "N h w"]) -> Int64[Tensor, " n"]:
     """The queries that are objects, the surest first: more likely something than nothing, and no second looks."""
-    sure, lit = p.sum(1), masks > 0
-    order = [int(i) for i in sure.argsort(descending=True, stable=True) if sure[i] > SOMETHING and bool(lit[i].any())]
-    overlap = ious(lit, lit)
-    kept: list[int] = []
-    for i in order:
-        if all(overlap[i, j] <= SECOND_LOOK for j in kept):
-            kept.append(i)
-    return torch.tensor(kept, dtype=torch.long, device=p.device)
+    return torch.tensor([first for first, *_ in looks(p, masks)], dtype=torch.long, device=p.device)
+
+
+def looks(
+    p: Float[Tensor, "N K"], masks: Float[Tensor, "N h w"], also: Bool[Tensor, " N"] | None = None
+) -> list[list[int]]:
+    """Each object's queries, the surest objects and queries first; those of `also` count, however unsure."""
+    sure, seen = p.sum(1), masks > 0
+    wanted = (sure > SOMETHING) if also is None else (sure > SOMETHING) | also
+    overlap = ious(seen, seen)
+    found: list[list[int]] = []
+    for i in sure.argsort(descending=True, stable=True).tolist():
+        if not wanted[i] or not bool(seen[i].any()):
+            continue
+        same = next((one for one in found if overlap[i, one[0]] > SECOND_LOOK), None)
+        if same is None:
+            found.append([i])
+        else:
+            same.append(i)
+    return found
+
+
+def lit_queries(
+    sounding: Float[Tensor, " N"], masks: Float[Tensor, "N h w"], threshold: float, any_lit: bool
+) -> Bool[Tensor, " N"]:
+    """The queries above the threshold; where several faint ones light a frame together, the one that is heard best."""
+    lit = sounding > threshold
+    shown = (masks > 0).flatten(1).any(1)
+    if any_lit and not bool((lit & shown).any()) and bool(shown.any()):
+        lit[torch.where(shown, sounding, -1).argmax()] = True
+    return lit
 
 
 def enlarged(logits: Float[Tensor, "n h w"], size: tuple[int, int]) -> Float[Tensor, "n H W"]:

@@ -58,7 +58,7 @@ def _named(find: Find, held_out: HeldOut, categories: Sequence[str]) -> Iterator
 
 def covering(clip: LabelledClip, t: int, masks: Bool[Tensor, "n H W"]) -> list[tuple[InstanceTruth, int]]:
     """The objects of a frame that a mask covers with an IoU of ½, each with the best one."""
-    seen = [one for one in clip.instances if one.visible[t].mean() > SEEN]
+    seen = [one for one in clip.instances or () if one.visible[t].mean() > SEEN]
     if not seen or not len(masks):
         return []
     best, at = ious(torch.from_numpy(np.stack([one.visible[t] for one in seen])), masks).max(1)
@@ -87,7 +87,10 @@ def fit_names(rows: Sequence[tuple[Float[Tensor, " K"], Float[Tensor, " K"], int
 
 @dataclass(frozen=True)
 class Weighable:
-    """What is known of T frames before anything is weighed, and what sounds in them, at the size of the masks."""
+    """What is known of T frames before anything is weighed, and what sounds in them, at the size of the masks.
+
+    something  e · p_i(not ∅): what w_i is multiplied by; told  what w_i is made of, see Weighing
+    """
 
     something: Float[Tensor, "T N"]
     told: Float[Tensor, "T N 2"]
@@ -111,13 +114,15 @@ def weigh(
 def _weighable(
     net: InstanceAwareNet, audio_encoder: nn.Module, normalise: Normalisation, clip: LabelledClip
 ) -> Weighable:
-    wanted = torch.from_numpy(clip.labelled)
-    found = net.look(normalise(torch.from_numpy(clip.frames)[wanted][:, None])).proposals
-    heard = torch.sigmoid(net.hearing(audio_encoder(torch.from_numpy(clip.sound)[wanted])))[:, None]
+    wanted, device = torch.from_numpy(clip.labelled), next(net.parameters()).device
+    found = net.look(normalise(torch.from_numpy(clip.frames)[wanted][:, None].to(device))).proposals
+    audio = audio_encoder(torch.from_numpy(clip.sound)[wanted].to(device))[:, None]
+    heard = torch.sigmoid(net.hearing(audio))
     p, masks = found.probabilities, found.masks
     truth = F.adaptive_avg_pool2d(torch.from_numpy(clip.masks)[wanted].float(), (masks.shape[-2], masks.shape[-1]))
     told = evidence(p, masks > 0, heard)
-    return Weighable(p.sum(-1)[:, 0], told[:, 0], torch.sigmoid(masks[:, 0]), truth > 0.5)
+    something = net.active(audio)[..., None] * p.sum(-1)
+    return Weighable(something[:, 0].cpu(), told[:, 0].cpu(), torch.sigmoid(masks[:, 0]).cpu(), truth > 0.5)
 
 
 def fit_weighing(clips: Sequence[Weighable]) -> Weighing | None:

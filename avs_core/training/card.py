@@ -39,10 +39,13 @@ def instance_aware_net(config: BundleConfig) -> str:
     assert net is not None, "of an instance-aware bundle"
     ear = _EARS.get(config.audio_encoder, f"{config.audio_encoder} (of another package)")
     known = "" if net.known is None else " The backbone's own ImageNet classifier has a say in the names."
+    noise = (
+        " A logistic curve over the embedding of a second tells noise, in which nothing sounds." if net.activity else ""
+    )
     return f"""An instance-aware net (after Liu et al., ACM MM 2023, re-implemented from the abstract) with
 {_EYES[net.backbone]} backbone: {net.queries} queries of {net.channels} channels name and outline what is seen, in
 {net.categories} categories; a small network on {ear}
-scores the same categories. What is seen and what is heard meet in the names alone.{known}"""
+scores the same categories. What is seen and what is heard meet in the names alone.{known}{noise}"""
 
 
 _EYES: dict[BackboneName, str] = {

@@ -86,9 +86,9 @@ class LabelledBatches(Dataset[Batch]):
 
 
 def clip_batch(clip: LabelledClip, categories: Sequence[str]) -> Batch:
-    """One clip as a batch. What is heard and seen is told by its objects, and unknown without them."""
+    """One clip as a batch. What is heard and seen is told by its objects, and unknown to sets that have none."""
     heard = things = outlines = kinds = None
-    if clip.instances:
+    if clip.instances is not None:
         pairs = {(one.category, int(t)) for one in clip.instances for t in np.flatnonzero(one.sounding)}
         heard = heard_labels(pairs, len(clip.frames), categories)[None]
         things = thing_labels(clip.instances, clip.masks.shape, categories)[None]

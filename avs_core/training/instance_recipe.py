@@ -17,6 +17,7 @@ from avs_core.models.audio_encoders import find_audio_encoder
 from avs_core.models.bundle import BundleConfig, build_audio_encoder, load_bundle, save_bundle
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet
 from avs_core.models.yamnet import YAMNet
+from avs_core.training.activity import fit_activity, takes
 from avs_core.training.calibrate import calibrate, names, weigh
 from avs_core.training.card import LITE0_START, card, figures, instance_aware_net, origin
 from avs_core.training.composites import (
@@ -109,7 +110,7 @@ class InstanceRecipe:
             loop=sight,
             build=partial(build, "sight"),
             share=share_of(self.name, materials, self.seen_feed, self.seen, sight.steps, front_end),
-            objective=self._sight_objective(materials),
+            objective=self._sight_objective(materials, categories),
             workers=materials.workers,
         )
         sizes = self.bundle_size, self.window_s, self.val_clips, self.test_clips
@@ -127,12 +128,12 @@ class InstanceRecipe:
         )
         return seeing, last(hearing)
 
-    def _sight_objective(self, materials: Materials) -> SightObjective:
+    def _sight_objective(self, materials: Materials, categories: tuple[str, ...]) -> SightObjective:
         pseudo = self.sight_objective.silent == "pseudo"
         if pseudo != (materials.init is not None):
             need = "learns from the proposals of a frozen bundle: give it, --init" if pseudo else "takes no --init"
             raise ConfigError(f"{self.name} {need}")
-        teacher = None if materials.init is None else Teacher(materials.init)
+        teacher = None if materials.init is None else Teacher(materials.init, categories)
         return replace(self.sight_objective, teacher=teacher)
 
     def with_ear(self, name: str) -> "InstanceRecipe":
@@ -210,10 +211,13 @@ def leave_bundle(
     held_out: HeldOut,
     out: Path,
 ) -> Path:
-    """Choose the threshold on val, measure what is shipped on test, write bundle/ with its card."""
+    """Learn what noise is, choose the rest on val, measure what is shipped on test, write bundle/ with its card."""
     assert isinstance(trainee, InstanceTrainee), "the recipe builds one"
     data = None if materials.data is None else materials.data.name
-    find = finding(trainee.net, trainee.audio_encoder, trainee.normalise)
+    find = finding(trainee.net, trainee.audio_encoder, trainee.normalise, trainee.device)
+    if materials.sources is not None and recipe.net.composition != "all":
+        front_end = find_audio_encoder(recipe.audio_encoder).front_end
+        trainee.net.attend(fit_activity(trainee.audio_encoder, takes(materials.sources, front_end), trainee.device))
     fit_on_val(trainee, held_out, categories)
     threshold = held_out.measure(trainee, "val").best_threshold()
     config = BundleConfig(
@@ -245,7 +249,7 @@ def fit_on_val(trainee: InstanceTrainee, held_out: HeldOut, categories: tuple[st
 
     def find(weight: float) -> Find:
         net.config = net.config.model_copy(update={} if net.known is None else {"known": weight})
-        return finding(net, *parts)
+        return finding(net, *parts, trainee.device)
 
     temperature, known = names(find, held_out, categories)
     net.config = net.config.model_copy(
@@ -271,6 +275,7 @@ def _how(recipe: InstanceRecipe, materials: Materials) -> str:
             f"{correlation} steps of {recipe.heard_feed.clips} clips × {recipe.heard_feed.seconds} frames"
         )
     objective = recipe.sight_objective
+    teacher = f" --init {materials.init}" if materials.init else ""
     pretrained = find_audio_encoder(recipe.audio_encoder).pretrain is not None
     start = f"{recipe.audio_encoder}'s own weights, frozen" if pretrained else "random"
     ear = materials.audio or (f"{YAMNET_PACKAGE}, frozen" if recipe.audio_encoder == "yamnet" else start)
@@ -279,4 +284,4 @@ First what is seen ({objective.known} objects are known, silent ones: {objective
 {stages}.
 Audio encoder at the start: {ear}. Seed {materials.seed}.
 
-    avs train {recipe.name}{flag} --out DIR"""
+    avs train {recipe.name}{flag}{teacher} --out DIR"""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from avs_core.errors import ConfigError
@@ -36,6 +36,9 @@ from avs_core.training.objectives import naming_loss
 
 Stage = Literal["sight", "correlation"]
 Known = Literal["sounding", "all"]
+
+_UNKNOWN = -1
+"""A teacher's category that the student does not have."""
 
 MIN_AREA = 0.002
 """Share of the picture below which an object is not asked for."""
@@ -88,39 +91,54 @@ class InstanceTrainee(Trainee):
 class Teacher:
     """A frozen segmenter whose proposals stand for the objects that nobody tells of: those of a bundle.
 
-    A proposal counts if it names a category with more than ½ and less than ½ of it lies on what is given.
+    A proposal counts if it names a category that the student has with more than ½ and less than ½ of it lies on what
+    is given.
+
+    categories  of the student; those of the bundle are found among them by their names
     """
 
     bundle: str
+    categories: tuple[str, ...]
 
     @cached_property
-    def _loaded(self) -> tuple[InstanceAwareNet, Normalisation]:
+    def _loaded(self) -> tuple[InstanceAwareNet, Normalisation, Int64[Tensor, " K"]]:
         bundle = load_bundle(self.bundle)
         if not isinstance(bundle.net, InstanceAwareNet):
             raise ConfigError(f"proposals come from an instance-aware bundle, {self.bundle} is {bundle.config.arch}")
-        return bundle.net, Normalisation(bundle.config.mean, bundle.config.std)
+        places = {name: place for place, name in enumerate(self.categories)}
+        own = torch.tensor([places.get(name, _UNKNOWN) for name in bundle.categories])
+        return bundle.net, Normalisation(bundle.config.mean, bundle.config.std), own
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"bundle": self.bundle}
+        return {"bundle": self.bundle, "categories": self.categories}
 
     @torch.no_grad()
-    def __call__(self, batch: Batch, given: Sequence[Given]) -> list[Given]:
-        """The objects of each frame, with the proposals among them. Raises BundleError, ConfigError."""
-        net, normalise = self._loaded
-        seen = net.to(batch.frames.device).look(normalise(batch.frames)).proposals
+    def __call__(self, batch: Batch, given: Sequence[Given], most: int) -> list[Given]:
+        """At most `most` objects of each frame, the surest proposals among them. Raises BundleError, ConfigError."""
+        net, normalise, own = self._loaded
+        device = batch.frames.device
+        seen = net.to(device).look(normalise(batch.frames)).proposals
         frames = zip(seen.probabilities.flatten(0, 1), seen.masks.flatten(0, 1), given, strict=True)
-        return [self._joined(p.float(), masks.float(), one) for p, masks, one in frames]
+        return [self._joined(p.float(), masks.float(), one, own.to(device), most) for p, masks, one in frames]
 
-    def _joined(self, p: Float[Tensor, "N K"], masks: Float[Tensor, "N h w"], known: Given) -> Given:
+    def _joined(
+        self,
+        p: Float[Tensor, "N K"],
+        masks: Float[Tensor, "N h w"],
+        known: Given,
+        own: Int64[Tensor, " K"],
+        most: int,
+    ) -> Given:
         at = objects(p, masks)
         best, kinds = p[at].max(1)
-        at, kinds = at[best > DOUBT], kinds[best > DOUBT]
+        sure = (best > DOUBT) & (own[kinds] != _UNKNOWN)
+        at, kinds = at[sure], own[kinds][sure]
         lit = (masks[at] > 0).float()
         if not len(at):
             return known
         size = known.masks.shape[-2:]
         lit = F.interpolate(lit[None], (size[0], size[1]), mode="bilinear", align_corners=False)[0]
-        apart = share_on_given(lit, known) < DOUBT
+        apart = (share_on_given(lit, known) < DOUBT).nonzero()[: max(0, most - len(known.kinds)), 0]
         return Given(torch.cat([known.kinds, kinds[apart]]), torch.cat([known.masks, lit[apart]]))
 
 
@@ -147,7 +165,7 @@ class SightObjective:
         if not self.named:
             frames = [Given(torch.full_like(one.kinds, UNNAMED), one.masks) for one in frames]
         if self.teacher is not None:
-            frames = self.teacher(batch, frames)
+            frames = self.teacher(batch, frames, sight.proposals.classes.shape[2])
         labelled = batch.labelled.flatten()
         frames = [one for one, wanted in zip(frames, labelled.tolist(), strict=True) if wanted]
         terms = {"cells": cell_loss(sight.cells.flatten(0, 1)[labelled].float(), frames, self.silent)}

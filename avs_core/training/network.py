@@ -50,6 +50,11 @@ class Trainee(nn.Module):
         for module in self._frozen:
             module.requires_grad_(False)
 
+    @property
+    def device(self) -> str:
+        """Where its weights are."""
+        return str(next(self.parameters()).device)
+
     def forward(self, frames: UInt8[Tensor, "B T H W 3"] | None, sound: Float[Tensor, "B T ..."]) -> Answer:
         """Masks of these frames under this sound; without frames what is heard."""
         raise NotImplementedError

@@ -91,17 +91,8 @@ class SwapBatches(OnTheFly):
 
     def _voiced(self, one: ObjectRecord, rng: np.random.Generator) -> Sound:
         """One of the object's recordings, all the time."""
-        seconds = self.config.frames
         refs = self.sources.sounds(self.split, one.category)
-        voice = Voice(
-            category=one.category,
-            ref=refs[int(rng.integers(len(refs)))],
-            start=0.0,
-            stop=float(seconds),
-            gap=float(rng.choice(_PAUSES)),
-            speed=float(np.exp(rng.normal(0.0, _SPEED))),
-            gain=1.0,
-        )
+        voice = some_voice(one.category, refs[int(rng.integers(len(refs)))], (0.0, float(self.config.frames)), rng)
         waveform, sounding = self.composer.voice(voice, rng)
         heard = {(one.category, int(second)) for second in np.flatnonzero(sounding)}
         return waveform, heard, one.visible & sounding[:, None, None]
@@ -121,3 +112,9 @@ class SwapBatches(OnTheFly):
             outlines=outlines[None],
             kinds=kinds[None],
         )
+
+
+def some_voice(category: str, ref: str, span: tuple[float, float], rng: np.random.Generator) -> Voice:
+    """A recording at full level from span[0] to span[1], seconds, at a random pitch and with random pauses."""
+    gap, speed = float(rng.choice(_PAUSES)), float(np.exp(rng.normal(0.0, _SPEED)))
+    return Voice(category=category, ref=ref, start=span[0], stop=span[1], gap=gap, speed=speed, gain=1.0)

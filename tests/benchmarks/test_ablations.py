@@ -1,6 +1,7 @@
 """The ablations' script: trains, measures, goes on where it stopped, and says it in a table."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from avs_core.datasets.composed import ComposedSet
 from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError
-from benchmarks.ablations import COLUMNS, FIGURES, Remembered, Terms, collect, markdown, run, spread, table
+from avs_core.pipelines.segment_config import DEFAULT_MODEL
+from benchmarks.ablations import COLUMNS, FIGURES, HEADLINE, Remembered, Terms, collect, markdown, run, spread, table
 
 TERMS = Terms(steps=2, size=64, audio="tpavi-light", val_clips=1, test_clips=2)
 NAME = "composites-light-stage-3"
@@ -50,6 +52,17 @@ def test_the_two_stage_baseline_stands_beside_them(data: Remembered, tmp_path: P
     figures = collect(["two-stage-light"], [0], tmp_path)["two-stage-light"][0]
     assert 0 <= figures["miou_sounding_at"] <= 1
     assert "instances.ap50" not in figures, "it tells no objects apart"
+
+
+@pytest.mark.slow
+def test_the_headline_is_one_command(data: Remembered, tmp_path: Path) -> None:
+    for name in HEADLINE:
+        run(name, 0, data, replace(TERMS, steps=1, teacher=DEFAULT_MODEL), tmp_path)
+    found = collect(HEADLINE, [0], tmp_path)
+    assert list(found) == list(HEADLINE)
+    seeing = [name for name in HEADLINE if name.startswith("instances-light")]
+    assert len(seeing) == 8
+    assert all({"instances.ap", "instances.ap50", "instances.named"} <= set(found[name][0]) for name in seeing)
 
 
 def test_clips_are_read_once(data: Remembered) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from avs_core.audio import window_examples
 from avs_core.evaluation.sounds import FAINTEST, SoundBank, at_loudness, loudness, pink, white
-from tests.evaluation.worlds import SECONDS, World, tone
+from tests.evaluation.worlds import SECONDS, Plan, World, tone
 
 WORLD = World()
 REFS = WORLD.clips("test")
@@ -42,6 +42,19 @@ def test_a_foreign_sound_is_of_another_video_and_of_nothing_in_the_picture() -> 
         assert examples is not None
         heard = min(tones, key=lambda name: abs(float(tones[name] - examples.argmax(3).float().mean())))
         assert heard not in {one.category for one in clip.instances}
+
+
+def test_a_clip_with_a_sound_that_nobody_names_is_no_foreign_one() -> None:
+    plans = (
+        Plan(("red",), ("red",), "v0", ()),
+        Plan(("green",), ("green",), "v1", ("off-screen",)),
+        Plan(("blue",), ("blue",), "v2", ()),
+    )
+    world = World(plans)
+    refs = world.clips("test")
+    clip = world.load(refs[0], 32)
+    taken = [SoundBank(world, refs, "aligned", seed)._foreign(0, clip) for seed in range(4)]
+    assert [ref.clip_id for ref in taken if ref] == ["clip2"] * 4
 
 
 def test_silence_is_what_the_front_end_makes_of_nothing() -> None:

@@ -21,6 +21,8 @@ from avs_core.models.segmenter import (
     FramePrediction,
     InstanceSegmenter,
     UnionSegmenter,
+    lit_queries,
+    looks,
     objects,
     open_segmenter,
     phase_offsets,
@@ -204,7 +206,8 @@ def test_instances_are_the_nets_own_queries_with_their_scores() -> None:
             kind = int(p[i].argmax())
             assert one.category == bundle.categories[kind]
             assert one.category_score == pytest.approx(float(p[i, kind]))
-            assert one.audio_score == pytest.approx(float(torch.sigmoid(answer.heard[0, t, kind])))
+            heard = torch.sigmoid(answer.heard[0, t, kind]) * answer.active[0, t]
+            assert one.audio_score == pytest.approx(float(heard))
             assert one.sounding == (one.score > 0.4)
 
 
@@ -222,6 +225,33 @@ def test_an_object_is_something_and_no_second_look() -> None:
     p = torch.tensor([[0.5, 0.1], [0.2, 0.2], [0.3, 0.6], [0.9, 0.0], [0.1, 0.5]])
     masks = torch.stack([left, right, most, nowhere, right])
     assert objects(p, masks).tolist() == [2, 4], "0 looks at what 2 covers, 1 is unsure, 3 covers nothing"
+
+
+def test_a_second_look_belongs_to_its_object_and_what_is_lit_is_one_however_unsure() -> None:
+    left, right = torch.full((2, 8, 8), -1.0)
+    left[:, :4], right[:, 4:] = 1, 1
+    p, masks = torch.tensor([[0.9], [0.6], [0.3], [0.4]]), torch.stack([left, left, right, torch.full((8, 8), -1.0)])
+    assert looks(p, masks) == [[0, 1]]
+    assert looks(p, masks, torch.tensor([False, False, True, True])) == [[0, 1], [2]]
+
+
+def test_a_frame_that_is_lit_has_a_query_that_lights_it() -> None:
+    masks = torch.stack([torch.full((4, 4), -1.0), torch.ones(4, 4), torch.ones(4, 4)])
+    sounding = torch.tensor([0.19, 0.18, 0.15])
+    assert lit_queries(sounding, masks, 0.2, any_lit=False).tolist() == [False] * 3
+    assert lit_queries(sounding, masks, 0.2, any_lit=True).tolist() == [False, True, False], "the first shows nothing"
+    assert lit_queries(sounding, masks, 0.17, any_lit=True).tolist() == [True, True, False]
+    assert lit_queries(sounding, masks[:1].expand(3, -1, -1), 0.2, any_lit=True).tolist() == [False] * 3
+
+
+def test_an_unsure_query_that_is_lit_gives_object_0_its_object() -> None:
+    bundle, made = instances(), clip(5)
+    bundle.net.classes.bias.data = torch.tensor([0.0, 0.0, 0.0, 1.5])
+    segmenter = InstanceSegmenter(bundle, "cpu", threshold=0.15)
+    frames = list(segmenter.segment(made, 0, (SIZE, SIZE)))
+    lit = [frame for frame in frames if any(one.object_id == 0 for one in frame.masks)]
+    assert lit
+    assert all(any(one.object_id and one.sounding for one in frame.masks) for frame in lit)
 
 
 def test_a_bundle_opens_its_own_segmenter(bundle: Bundle) -> None:

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from avs_core import masks
+from avs_core.datasets.labelled import ClipRef, LabelledClip
 from avs_core.evaluation.instances import FoundObject, FrameInstances, TrueObject, calibration_error, reliability
-from avs_core.training.calibrate import FEWEST, Weighable, fit, fit_names, fit_weighing
+from avs_core.models.instance_aware import InstanceAwareNet, Sight
+from avs_core.training.calibrate import FEWEST, Weighable, _weighable, fit, fit_names, fit_weighing
+from avs_core.training.initialise import LITE0_INPUT
 
 MASK = masks.encode(np.ones((4, 4), bool))
 
@@ -72,6 +75,31 @@ def test_known_names_are_trusted_as_far_as_they_are_right() -> None:
     assert weight == pytest.approx(0.6, abs=0.08)
     noise = torch.randn(3000, 10, generator=stream)
     assert fit_names(list(zip(learned, noise, kinds, strict=True)))[1] < 0.1
+
+
+class Elsewhere(InstanceAwareNet):
+    """A net whose weights are not on the CPU, and that is told where its pictures are."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.weight = torch.nn.Parameter(torch.zeros(1, device="meta"))
+
+    def look(self, frames: torch.Tensor) -> Sight:
+        raise LookupError(frames.device.type)
+
+
+def test_what_is_weighed_goes_where_the_net_is() -> None:
+    ref = ClipRef("1", "s4", "val", "1", 2, (0, 1))
+    clip = LabelledClip(
+        ref,
+        np.zeros((2, 8, 8, 3), np.uint8),
+        np.zeros((2, 1, 96, 64), np.float32),
+        None,
+        np.zeros((2, 8, 8), bool),
+        np.ones(2, bool),
+    )
+    with pytest.raises(LookupError, match="meta"):
+        _weighable(Elsewhere(), torch.nn.Identity(), LITE0_INPUT, clip)
 
 
 def weighable(rivals: bool, seed: int) -> Weighable:

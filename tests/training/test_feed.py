@@ -10,7 +10,7 @@ import torch
 
 from avs_core.audio import Alignment
 from avs_core.datasets.composed import ComposedSet
-from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet, Setting
+from avs_core.datasets.labelled import ClipRef, InstanceTruth, LabelledClip, LabelledSet, Setting
 from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError, TrainingError
 from avs_core.training.data import Batch, CompositeBatches, StreamConfig, stack, stream
@@ -184,3 +184,22 @@ def test_a_window_cuts_all_alike(tiny_sources: Sources) -> None:
 def test_feeds_travel_to_workers() -> None:
     feed = LabelledBatches(told(), "train", FeedConfig(size=8))
     assert same(pickle.loads(pickle.dumps(feed))[3], feed[3])  # noqa: S301  # our own bytes
+
+
+def test_a_clip_in_which_nothing_is_to_be_seen_goes_with_others() -> None:
+    ref = ClipRef("1", "ms3", "train", "1", 1, (0,))
+    shape = (1, 16, 16)
+    pictures, sound = np.zeros((*shape, 3), np.uint8), np.zeros((1, 1, 96, 64), np.float32)
+    empty = LabelledClip(ref, pictures, sound, None, np.zeros(shape, bool), np.ones(1, bool), instances=())
+    lit = replace(
+        empty,
+        masks=np.ones(shape, bool),
+        instances=(InstanceTruth(1, "dog", np.ones(shape, bool), np.ones(1, bool)),),
+    )
+    for order in ((empty, lit), (lit, empty)):
+        batch = stack([clip_batch(clip, ("dog",)) for clip in order])
+        assert batch.heard is not None
+        assert batch.kinds is not None
+        assert batch.heard[:, 0, 0].tolist() == [clip is lit for clip in order]
+        assert (batch.kinds[:, 0] == 0).any(1).tolist() == [clip is lit for clip in order]
+    assert clip_batch(replace(empty, instances=None), ("dog",)).heard is None, "this set tells of no objects"

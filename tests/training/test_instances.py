@@ -226,21 +226,40 @@ def test_a_teachers_proposals_join_what_is_given_where_they_lie_apart(tmp_path: 
     masks = torch.stack([left, right, *[left] * 4])
     proposals = Proposals(classes.expand(3, 1, 6, 4), masks.expand(3, 1, 6, 8, 8))
     net.look = lambda frames: Sight(torch.zeros(3, 1, 4, 2, 2), (proposals,))  # type: ignore[method-assign]
-    teacher = Teacher("unread")
-    teacher.__dict__["_loaded"] = net, LITE0_INPUT
+    teacher = Teacher("unread", ("a", "b", "c"))
+    teacher.__dict__["_loaded"] = net, LITE0_INPUT, torch.arange(3)
     known = Given(torch.tensor([0]), torch.sigmoid(left)[None])
     nothing = Given(torch.zeros(0, dtype=torch.long), torch.zeros(0, 8, 8))
-    found = teacher(batch, [known, nothing, known])
+    found = teacher(batch, [known, nothing, known], 6)
     assert [one.kinds.tolist() for one in found] == [[0, 2], [1, 2], [0, 2]]
     torch.testing.assert_close(found[1].masks, torch.sigmoid(masks[:2]), atol=1e-3, rtol=0)
-    assert vars(copy.copy(teacher)) == {"bundle": "unread"}, "what it has loaded does not travel"
+    assert [one.kinds.tolist() for one in teacher(batch, [known, nothing, known], 1)] == [[0], [1], [0]]
+    assert [one.kinds.tolist() for one in others(net)(batch, [known, nothing, known], 6)] == [[0, 0], [0], [0, 0]]
+    kept = {"bundle": "unread", "categories": ("a", "b", "c")}
+    assert vars(copy.copy(teacher)) == kept, "what it has loaded does not travel"
+
+
+def others(net: InstanceAwareNet) -> Teacher:
+    """A teacher whose third category is the student's first, and whose second the student does not have."""
+    teacher = Teacher("unread", ("a",))
+    teacher.__dict__["_loaded"] = net, LITE0_INPUT, torch.tensor([-1, -1, 0])
+    return teacher
+
+
+def test_a_teachers_categories_are_found_by_their_names() -> None:
+    known = load_bundle("instances-light").categories
+    own = ("no such thing", known[5], known[2])
+    _, _, places = Teacher("instances-light", own)._loaded
+    assert {place: int(own_place) for place, own_place in enumerate(places) if own_place >= 0} == {5: 1, 2: 2}
 
 
 def test_a_pseudo_recipe_needs_a_bundle_and_the_others_take_none(tiny_sources: Sources) -> None:
     pseudo = replace(RECIPE, sight_objective=SightObjective("sounding", "pseudo"))
     sight = pseudo.jobs(Materials(sources=tiny_sources, init="some/bundle"))[0]
     assert isinstance(sight, RecipeJob)
-    assert sight.objective == SightObjective("sounding", "pseudo", Teacher("some/bundle"))
+    assert sight.objective == SightObjective(
+        "sounding", "pseudo", Teacher("some/bundle", tuple(tiny_sources.categories))
+    )
     with pytest.raises(ConfigError, match="proposals of a frozen bundle: give it, --init"):
         pseudo.jobs(Materials(sources=tiny_sources))
     with pytest.raises(ConfigError, match="tiny takes no --init"):
@@ -291,6 +310,9 @@ def test_the_bundle_loads_names_its_categories_and_answers(done: Trained, tiny_s
     assert isinstance(bundle.net, InstanceAwareNet)
     with torch.inference_mode():
         assert bundle.net(torch.zeros(1, 2, 3, 64, 64), torch.zeros(1, 2, 128)).logits.shape == (1, 2, 64, 64)
+    assert bundle.config.instance_aware is not None
+    assert bundle.config.instance_aware.activity
+    assert bundle.net.activity is not None
 
 
 def test_the_card_says_how_it_was_made_and_measured(done: Trained) -> None:
