@@ -62,8 +62,15 @@ def test_every_node_shows_the_token_and_serves_its_metrics(documents: dict[str, 
 def test_nodes_are_set_up_from_the_pins(documents: dict[str, Any], root: Path) -> None:
     commands = "\n".join(documents["ray_cluster.yaml"]["setup_commands"])
     made = (root / "Makefile").read_text()
-    assert re.findall(r"uv==[\d.]+", commands) == re.findall(r"uv==[\d.]+", made)
+    assert re.findall(r"/uv/([\d.]+)/", commands) == re.findall(r"uv==([\d.]+)", made)
     assert "--constraint constraints.txt" in commands
+
+
+def test_no_node_gets_the_image_that_is_too_old_for_torch(documents: dict[str, Any]) -> None:
+    types = documents["ray_cluster.yaml"]["available_node_types"]
+    images = {kind["node_config"]["ImageId"] for kind in types.values()}
+    assert len(images) == 1
+    assert not images & {"", "latest_dlami"}, "Ray's default is Ubuntu 18.04; torch asks for glibc 2.28"
 
 
 def test_a_node_of_the_local_cluster_has_what_a_worker_of_any_stage_asks_for(documents: dict[str, Any]) -> None:
