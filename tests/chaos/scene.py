@@ -121,9 +121,10 @@ class Scene:
         return units_done(self.archive)
 
     def wait_for(self, job: "subprocess.Popen[str]", commits: int) -> None:
-        """Until so many units are done, or the job has ended."""
+        """Until so many units are done. A job that has ended by then can't be struck."""
         while job.poll() is None and self.commits() < commits:
             time.sleep(0.1)
+        assert job.poll() is None, f"the job had ended before {commits} units were seen: nothing was struck"
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:

@@ -18,9 +18,10 @@ def kill_until_done(scene: Scene, kills: int, draw: random.Random) -> None:
     for _ in range(kills):
         job = scene.start()
         time.sleep(draw.uniform(0.05, 1.0) * scene.undisturbed_s)
+        scene.toll.injected += job.poll() is None
         job.send_signal(signal.SIGKILL)
         job.communicate(timeout=60)
-        scene.toll.injected += 1
+    assert scene.toll.injected, "every job had ended before it was struck"
     scene.recover()
 
 
