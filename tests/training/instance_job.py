@@ -1,4 +1,4 @@
-"""The tiny instance-aware recipe in a process of torchrun: OUT, the folder of the sources, their catalogue as a file."""
+"""The tiny instance-aware recipe in a process of torchrun: OUT, the sources' folder, their catalogue as a file."""
 
 import sys
 from dataclasses import replace
