@@ -35,7 +35,8 @@
     │   └── CheckpointMismatch  published weights with unknown, missing or misshapen keys
     ├── DataError               a data set's files are missing, broken or contradict each other
     ├── TrainingError           training cannot go on (NaN loss, empty split)
-    └── TooManyDeadLetters      the share of dead videos passed the job's limit
+    ├── TooManyDeadLetters      the share of dead videos passed the job's limit
+    └── StoppedEarly            what was in work took longer than the grace after a stop (exit code 5)
 
 A message states the rule, the value seen and the way out. Only a `MediaError` is caught per video.
 """
@@ -233,3 +234,7 @@ class TrainingError(AvsError):
 
 class TooManyDeadLetters(AvsError):
     """The share of dead videos passed the job's limit."""
+
+
+class StoppedEarly(AvsError):
+    """A job was told to stop, and what it had in work took longer than its grace."""

@@ -1,7 +1,7 @@
 """The `avs` command: gathers the verbs and turns errors into exit codes.
 
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 done, but some videos are dead letters · 4 another job is at work ·
-5 stopped before the end · 130 interrupted · 141 whoever read the output left.
+5 stopped before the end, or readers do not get the new run yet · 130 interrupted · 141 whoever read the output left.
 """
 
 import logging
@@ -18,7 +18,7 @@ from cyclopts.config import Yaml
 from rich.console import Console
 from rich.logging import RichHandler
 
-from avs_core.errors import AvsError, LeaseHeld, UsageError
+from avs_core.errors import AvsError, LeaseHeld, StoppedEarly, UsageError
 
 if TYPE_CHECKING:
     from avs_core.pipelines.segment import SegmentResult
@@ -90,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, USAGE)
     except LeaseHeld as error:
         return _complain(error, BUSY)
+    except StoppedEarly as error:
+        return _complain(error, STOPPED)
     except AvsError as error:
         return _complain(error, FAILED)
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 import json as json_format
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -19,7 +18,7 @@ def plan(
     /,
     *,
     config: Annotated[SegmentConfig, Parameter(name="*")],
-    out: Path | None = None,
+    out: str | None = None,
     compare: bool = True,
     deleted: bool = False,
     tracking_uri: str | None = None,
@@ -37,7 +36,8 @@ def plan(
     inputs
         Files, directories, globs, S3 inventories (manifest.json) or manifests (.txt, .csv, .parquet).
     out
-        Write the plan there as Parquet, a row a video; it is a manifest too, of all but the deleted ones.
+        Write the plan there as Parquet, on disk or s3://, a row a video; it is a manifest too, of all but the deleted
+        ones.
     compare
         Read files that were written again, to tell those that changed from those that were touched.
     deleted
@@ -77,7 +77,7 @@ def plan(
     return 0
 
 
-def _print(made: "Plan", key: str, expected: "Estimate | None", out: Path | None) -> None:
+def _print(made: "Plan", key: str, expected: "Estimate | None", out: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -59,6 +59,9 @@ def use(archive: str, run: str, /) -> int:
 def remove(archive: str, run: str, /, *, dry_run: Annotated[bool, Parameter(negative="")] = False) -> int:
     """Remove a run with all its files; the one that readers get can't be removed.
 
+    Exit code 4, and nothing is removed, while a scheduled job is at work: it may be filling the run. One that died
+    is waited for for a minute.
+
     Parameters
     ----------
     archive

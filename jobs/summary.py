@@ -52,6 +52,8 @@ def print_scheduled(done: Reprocessed, wanted: float) -> None:
         print(f"{held}: readers get it from now on (avs runs lists the others)")
     elif done.current == run:
         print(f"{held}; it is the one that readers get")
+    elif done.overtaken:
+        print(f"{held}; another job took the lease over, and what readers get is its choice: {done.current}")
     else:
         lost = f"; {covered.lost} that readers have now are dead letters in it" if covered.lost else ""
         if covered.missing:

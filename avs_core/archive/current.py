@@ -5,6 +5,8 @@ A choice is a number that was put there exclusively, so it changes in one step, 
 <archive>/_current/<number>.json     the highest counts
 """
 
+from collections.abc import Callable
+
 from avs_core import storage
 from avs_core.archive.commit import settle
 from avs_core.archive.layout import CURRENT, RUNS, SUFFIX, StoredRecord, parse, run_path, unit_ids
@@ -30,8 +32,11 @@ def current(archive: str) -> Choice | None:
     return parse(Choice, storage.read_bytes(uri), uri)
 
 
-def make_current(archive: str, run_key: str) -> Choice:
+def make_current(archive: str, run_key: str, check: Callable[[], None] | None = None) -> Choice:
     """Readers get this run from now on; doing it again changes nothing.
+
+    `check` is called after the look at what is current and before the change, and stops it by raising. A choice that
+    somebody makes after that is not undone, however long this process stands still.
 
     Raises `InputError` for a run that is not there, and `CommitConflict` when somebody else chose at the same time.
     """
@@ -41,6 +46,8 @@ def make_current(archive: str, run_key: str) -> Choice:
     chosen = current(archive)
     if chosen is not None and chosen.run_key == run_key:
         return chosen
+    if check is not None:
+        check()
     number, before = (chosen.number + 1, chosen.run_key) if chosen else (1, "")
     choice = Choice(number=number, run_key=run_key, before=before)
     if not settle(_uri(archive, number), canonical_json(choice.model_dump(mode="json"))):

@@ -14,16 +14,21 @@ import os
 import platform
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from avs_core import storage
+from avs_core.archive.commit import settle
 from avs_core.archive.layout import LEASES, StoredRecord, parse
 from avs_core.archive.schema import canonical_json
-from avs_core.errors import AlreadyExists, LeaseHeld, NotFound, StorageError
+from avs_core.errors import LeaseHeld, NotFound, StorageError
 
 LOG = logging.getLogger(__name__)
+
+REPROCESS = "reprocess"
+"""The lease of those who decide what becomes of an archive's runs: scheduled jobs, and who removes a run."""
 
 BEAT_S = 10.0
 TTL_S = 60.0
@@ -33,11 +38,13 @@ KEPT = 3
 
 
 class Holder(StoredRecord):
-    """Who took a lease, for people: nothing depends on it."""
+    """Who took a lease. For people, but for `nonce`: two containers may agree in all the rest, and by it a holder knows
+    its own write again ("" in the files of older versions)."""
 
     host: str
     pid: int
     what: str
+    nonce: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,15 @@ class Lease:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="lease", daemon=True)
         self._thread.start()
+
+    def check(self) -> None:
+        """Ask the store whether it is ours still. Raises `LeaseHeld` when another holder has followed, `StorageError`.
+
+        Who slept may be awake for seconds before the next heartbeat tells of it.
+        """
+        highest = _highest(self._folder)
+        if highest != self._number:
+            raise _held(self._folder, highest)
 
     def release(self) -> None:
         """Give it back; where the store can't be reached, the heartbeat that stands still says as much."""
@@ -91,7 +107,7 @@ class Lease:
 
 
 @contextmanager
-def leased(archive: str, name: str, what: str, lost: Callable[[], None], times: Times | None = None) -> Iterator[None]:
+def leased(archive: str, name: str, what: str, lost: Callable[[], None], times: Times | None = None) -> Iterator[Lease]:
     """Hold the lease while the block lasts. Raises `LeaseHeld` when another one is alive.
 
     To know that, it may have to wait for `ttl_s`.
@@ -101,7 +117,7 @@ def leased(archive: str, name: str, what: str, lost: Callable[[], None], times: 
     number = _take(folder, what, times)
     lease = Lease(folder, number, times, lost)
     try:
-        yield
+        yield lease
     finally:
         lease.release()
 
@@ -120,11 +136,9 @@ def _take(folder: str, what: str, times: Times) -> int:
     number = _highest(folder)
     if number and not storage.is_file(_uri(folder, number, "free")):
         _wait_for_death(folder, number, times)
-    mine = Holder(host=platform.node(), pid=os.getpid(), what=what)
-    try:
-        storage.put_if_absent(_uri(folder, number + 1, "json"), canonical_json(mine.model_dump(mode="json")))
-    except AlreadyExists as taken:
-        raise _held(folder, number + 1) from taken
+    mine = Holder(host=platform.node(), pid=os.getpid(), what=what, nonce=uuid.uuid4().hex)
+    if not settle(_uri(folder, number + 1, "json"), canonical_json(mine.model_dump(mode="json"))):
+        raise _held(folder, number + 1)
     for old in range(max(1, number + 1 - 2 * KEPT), number + 2 - KEPT):
         for kind in ("beat", "free", "json"):
             storage.delete(_uri(folder, old, kind))

@@ -40,6 +40,8 @@ class Brake:
         self._reason = ""
         self._pressed_at = 0.0
         self._grace_s = grace_s
+        self.gave_up = False
+        """Whether the job was interrupted because the grace was over, and not by a person."""
 
     def press(self, reason: str) -> None:
         """Stop the job; the first reason counts."""
@@ -116,5 +118,6 @@ def _watch(brake: Brake, board: Any, ended: threading.Event, interrupt: Callable
             told = True
         if brake.out_of_patience:
             LOG.warning("what is in work took longer than the grace after the stop: interrupted")
+            brake.gave_up = True
             interrupt()
             return

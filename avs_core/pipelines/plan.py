@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -90,10 +89,11 @@ class Plan:
             sizes[state] += video.size
         return sizes
 
-    def write(self, path: Path) -> None:
-        """Write `to_table` as Parquet."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self.to_table(), path, compression="zstd")
+    def write(self, uri: str) -> None:
+        """Write `to_table` as Parquet, to disk or S3."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(self.to_table(), sink, compression="zstd")
+        storage.write_bytes(uri, bytes(sink.getvalue()))
 
     def to_table(self) -> pa.Table:
         """The plan as a table of `PLAN_SCHEMA`."""

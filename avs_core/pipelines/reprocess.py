@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from types import FrameType
 
 from avs_core.archive.current import current, make_current
-from avs_core.archive.lease import Times, leased
+from avs_core.archive.lease import REPROCESS, Lease, Times, leased
+from avs_core.errors import LeaseHeld, StoppedEarly
 from avs_core.pipelines.brake import Brake
 from avs_core.pipelines.coverage import Coverage, coverage
 from avs_core.pipelines.job_config import JobConfig
@@ -24,17 +25,25 @@ from avs_core.pipelines.segment_config import SegmentConfig
 
 LOG = logging.getLogger(__name__)
 
-LEASE = "reprocess"
-
 
 @dataclass(frozen=True)
 class Reprocessed:
-    """What a scheduled job did, and which run readers get after it."""
+    """What a scheduled job did, and which run readers get after it.
+
+    switched   readers got another run before
+    overtaken  it covered enough, but another job had taken the lease over: what readers get is that one's choice
+    """
 
     job: DoneJob
     coverage: Coverage
     current: str
-    switched: bool
+    switched: bool = False
+    overtaken: bool = False
+
+    @property
+    def shown(self) -> bool:
+        """Whether readers get the run of this job."""
+        return self.current == self.job.result.run_key
 
 
 def reprocess(
@@ -46,38 +55,70 @@ def reprocess(
 ) -> Reprocessed:
     """Segment what is left to do of the inputs, then let readers have it if it is enough.
 
-    Raises `LeaseHeld` while another job is at work, and what `run_main_job` raises.
+    Raises `LeaseHeld` while another job is at work, `StoppedEarly` where the grace after a stop was not enough, and
+    what `run_main_job` raises.
     """
     brake = schedule.brake()
     what = f"reprocess {', '.join(inputs := list(inputs))}"
     with (
-        leased(config.archive, LEASE, what, lambda: brake.press("another job took the lease over"), times),
+        leased(config.archive, REPROCESS, what, lambda: brake.press("another job took the lease over"), times) as lease,
         stopped_by_sigterm(brake),
+        _interrupted_by(brake, schedule.grace_s),
     ):
         done = run_main_job(inputs, config, job, brake)
         covered = coverage(config.archive, done.result.run_key, done.videos, schedule.coverage)
-        switched = covered.share >= schedule.coverage and _switch(config.archive, done.result.run_key)
-    chosen = current(config.archive)
-    return Reprocessed(done, covered, chosen.run_key if chosen else done.result.run_key, switched)
+        if covered.share >= schedule.coverage:
+            return _switched(done, covered, lease)
+    return Reprocessed(done, covered, _shown(done))
 
 
-def _switch(archive: str, run_key: str) -> bool:
-    """Whether readers got another run before."""
-    chosen = current(archive)
-    make_current(archive, run_key)
-    return chosen is not None and chosen.run_key != run_key
+def _switched(done: DoneJob, covered: Coverage, lease: Lease) -> Reprocessed:
+    """Let readers have the run, unless the job slept and another one has the lease by now: it may know a newer run."""
+    before = _shown(done)
+    try:
+        make_current(done.result.archive, done.result.run_key, lease.check)
+    except LeaseHeld as held:
+        LOG.warning("readers are not changed over, another job took the lease: %s", held)
+        return Reprocessed(done, covered, _shown(done), overtaken=True)
+    return Reprocessed(done, covered, done.result.run_key, switched=before != done.result.run_key)
+
+
+def _shown(done: DoneJob) -> str:
+    """The run that readers get; where nobody chose, that of the job."""
+    chosen = current(done.result.archive)
+    return chosen.run_key if chosen else done.result.run_key
+
+
+@contextmanager
+def _interrupted_by(brake: Brake, grace_s: float) -> Iterator[None]:
+    """Tells what the brake interrupted from what a person did. Raises `StoppedEarly` for the former."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not brake.gave_up:
+            raise
+        raise StoppedEarly(
+            f"a job that has to stop may finish what is in work for {grace_s:g} s (--grace-s), and that was not "
+            f"enough; it stopped because {brake.reason}: what was committed stays, the same command goes on from there"
+        ) from None
 
 
 @contextmanager
 def stopped_by_sigterm(brake: Brake) -> Iterator[None]:
-    """The first SIGTERM presses the brake, a second one interrupts. In threads other than the main one, nothing."""
+    """The first SIGTERM presses the brake, a second one interrupts. In threads other than the main one, nothing.
+
+    The first one is no second one because something else had pressed the brake before: time, a lost lease.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    asked = threading.Event()
+
     def told(number: int, frame: FrameType | None) -> None:
-        if brake.reason:
+        if asked.is_set():
             raise KeyboardInterrupt
+        asked.set()
         brake.press("it was told to (SIGTERM)")
 
     before = signal.signal(signal.SIGTERM, told)

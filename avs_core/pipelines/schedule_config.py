@@ -24,8 +24,15 @@ class ScheduleConfig(BaseModel):
     deadline: datetime | None = Field(
         None, description="Take up no more after this time, such as 2026-11-24T06:00 (local unless it says +00:00)."
     )
-    budget: float | None = Field(None, gt=0, description="Take up no more once this is spent, at --price-hour.")
-    price_hour: float | None = Field(None, gt=0, description="What an hour of the cluster costs, in any currency.")
+    budget: float | None = Field(
+        None,
+        gt=0,
+        description="Take up no more once this is spent: a flat --price-hour for each hour since the job began, "
+        "however many nodes there are.",
+    )
+    price_hour: float | None = Field(
+        None, gt=0, description="What an hour of the cluster costs at its full size, in any currency."
+    )
     grace_s: float = Field(
         100.0, ge=0, description="After it was told to stop, a job may finish what is in work for so long, s."
     )

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from avs_core import storage
-from avs_core.archive.lease import Times, holder, leased
+from avs_core.archive.lease import Holder, Times, holder, leased
+from avs_core.archive.schema import canonical_json
 from avs_core.archive.verify import archive_digest
-from avs_core.errors import LeaseHeld, OutcomeUnknown
+from avs_core.errors import AlreadyExists, LeaseHeld, OutcomeUnknown, StorageError
 from tests.archive import sample
 
 QUICK = Times(beat_s=0.1, ttl_s=2.0, look_s=0.05)
+NEXT = {"host": "elsewhere", "pid": 7, "what": "the next one"}
+"""A holder, as versions without a nonce wrote it."""
 HOLD = """
 import sys, time
 from avs_core.archive.lease import Times, leased
@@ -70,6 +73,53 @@ def test_a_holder_that_was_followed_is_told(archive: str) -> None:
     with leased(archive, "night", "first", told.set, QUICK):
         storage.put_if_absent(storage.join(archive, "_leases/night/00000002.json"), b"{}")
         assert told.wait(10)
+
+
+def test_a_holder_that_was_followed_hears_it_from_the_store_before_its_next_beat(archive: str) -> None:
+    slow = Times(beat_s=600.0, ttl_s=600.0, look_s=1.0)
+    with leased(archive, "night", "first", ignore, slow) as lease:
+        lease.check()
+        storage.put_if_absent(storage.join(archive, "_leases/night/00000002.json"), canonical_json(NEXT))
+        with pytest.raises(LeaseHeld, match="the next one of process 7 on elsewhere"):
+            lease.check()
+
+
+@pytest.mark.parametrize("answer", [AlreadyExists("412, to a repeated PUT"), OutcomeUnknown("the connection broke")])
+def test_its_own_write_is_nobody_elses(archive: str, answer: StorageError, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = storage.put_if_absent
+
+    def put_and_answer(uri: str, data: bytes) -> None:
+        put(uri, data)
+        raise answer
+
+    monkeypatch.setattr(storage, "put_if_absent", put_and_answer)
+    with leased(archive, "night", "first", ignore, QUICK) as lease:
+        lease.check()
+    assert holder(archive, "night") is None
+
+
+def test_the_write_of_a_twin_is_another_holders(archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two containers may have one host name, and the same process id in it."""
+    put = storage.put_if_absent
+
+    def twin_first(uri: str, data: bytes) -> None:
+        mine = Holder.model_validate_json(data)
+        twin = mine.model_copy(update={"nonce": "f" * len(mine.nonce)})
+        put(uri, canonical_json(twin.model_dump(mode="json")))
+        put(uri, data)
+
+    monkeypatch.setattr(storage, "put_if_absent", twin_first)
+    with pytest.raises(LeaseHeld, match="one job at a time"):
+        leased(archive, "night", "first", ignore, QUICK).__enter__()
+
+
+def test_the_lease_of_an_older_version_is_read(archive: str) -> None:
+    storage.put_if_absent(storage.join(archive, "_leases/night/00000001.json"), canonical_json(NEXT))
+    by = holder(archive, "night")
+    assert by is not None
+    assert (by.what, by.nonce) == ("the next one", "")
+    with leased(archive, "night", "ours", ignore, QUICK):  # that one is dead
+        assert holder(archive, "night") != by
 
 
 def test_a_holder_whose_store_is_gone_stops_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, time, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from subprocess import list2cmdline
@@ -18,8 +19,10 @@ from avs_core import storage
 from avs_core.archive.dead import choose_letters, retry_letters
 from avs_core.archive.lease import leased
 from avs_core.archive.staging import VideoWriter
+from avs_core.errors import TooManyDeadLetters
 from avs_core.pipelines.pools import size_pools
 from avs_core.pipelines.schedule_config import ScheduleConfig
+from avs_core.pipelines.totals import check_dead_share
 from avs_core.storage.examine import examine
 from jobs.main import app
 from tests.archive import sample
@@ -49,12 +52,19 @@ def kubernetes(documents: dict[str, Any]) -> dict[str, Any]:
 
 
 def commands(documents: dict[str, Any]) -> Iterator[list[str]]:
-    """Every command line of ours in the files, without what a shell does after it."""
+    """Every command line of ours in the files: what a shell does after it is left out, what it puts in is there."""
     for document in (*documents.values(),):
         for mapping in walk(document):
             words = mapping.get("args", shlex.split(str(mapping.get("entrypoint", ""))))
             if isinstance(words, list) and words[:1] == ["avs"]:
-                yield words[1 : words.index("||")]
+                yield list(map(substituted, words[1 : words.index("||")]))
+
+
+def substituted(word: str) -> str:
+    """What a shell makes of a word that is a command in backquotes; others stay."""
+    if not re.fullmatch("`[^`]+`", word):
+        return word
+    return subprocess.run(["sh", "-c", word.strip("`")], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_every_image_of_ours_has_the_version_that_is_pinned(documents: dict[str, Any], pins: dict[str, str]) -> None:
@@ -125,6 +135,33 @@ def parsed(line: list[str]) -> dict[str, Any]:
     return dict(app.parse_args(line, exit_on_error=False, print_error=False)[1].arguments)
 
 
+def night_job(documents: dict[str, Any]) -> dict[str, Any]:
+    """What Kubernetes makes of every night, and of each try."""
+    return dict(kubernetes(documents)["CronJob"]["spec"]["jobTemplate"]["spec"])
+
+
+def test_the_night_ends_in_the_morning_whichever_try_it_is_and_before_its_pod_does(documents: dict[str, Any]) -> None:
+    cron = kubernetes(documents)["CronJob"]["spec"]
+    (night,) = [line for line in commands(documents) if line[0] == "reprocess"]
+    schedule = parsed(night)["schedule"]
+    assert schedule.max_hours is None  # hours begin anew with each try
+    minute, hour, *days = cron["schedule"].split()
+    assert (cron["timeZone"], days) == ("Etc/UTC", ["*", "*", "*"])
+    begins = datetime.combine(datetime.now(UTC).date(), time(int(hour), int(minute)), UTC)
+    assert schedule.deadline.date() == begins.date()
+    assert begins + timedelta(seconds=cron["startingDeadlineSeconds"]) < schedule.deadline
+    stopped = schedule.deadline + timedelta(seconds=schedule.grace_s)
+    assert stopped < begins + timedelta(seconds=night_job(documents)["activeDeadlineSeconds"])
+
+
+def test_a_night_in_which_a_decoder_is_broken_ends_red(documents: dict[str, Any]) -> None:
+    (night,) = [line for line in commands(documents) if line[0] == "reprocess"]
+    config = parsed(night)["config"]
+    check_dead_share(50, 1_000, config)
+    with pytest.raises(TooManyDeadLetters):
+        check_dead_share(51, 1_000, config)
+
+
 def test_the_night_asks_for_what_the_groups_of_its_cluster_can_bring(
     documents: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,10 +202,11 @@ def test_a_job_that_is_stopped_has_longer_than_its_grace_on_every_head(documents
 def test_the_night_repeats_only_what_a_repetition_may_mend(
     documents: dict[str, Any], tmp_path: Path, code: int, seen: int
 ) -> None:
-    (tmp_path / "avs").write_text(f"#!/bin/sh\nexit {code}\n")
+    told = tmp_path / "told"
+    (tmp_path / "avs").write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {told}\nexit {code}\n")
     (tmp_path / "avs").chmod(0o755)
-    (container,) = kubernetes(documents)["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    assert container["command"] == ["ray", "job", "submit", "--"]
+    (container,) = night_job(documents)["template"]["spec"]["containers"]
+    assert container["command"] == ["ray", "job", "submit", "--submission-id", "$(POD)", "--"]
     # as `ray job submit` joins the words, and the cluster's shell reads them
     done = subprocess.run(
         ["sh", "-c", list2cmdline(container["args"])],
@@ -176,6 +214,23 @@ def test_the_night_repeats_only_what_a_repetition_may_mend(
         check=False,
     )
     assert done.returncode == seen
+    assert told.read_text().splitlines() in commands(documents)  # word for word, with the shell's date in it
+
+
+def test_a_pod_that_is_taken_away_stops_its_job_and_waits_for_it(documents: dict[str, Any], tmp_path: Path) -> None:
+    pod = night_job(documents)["template"]["spec"]
+    (container,) = pod["containers"]
+    (named,) = [variable for variable in container["env"] if variable["name"] == "POD"]
+    assert named["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    told = tmp_path / "told"
+    (tmp_path / "ray").write_text(f'#!/bin/sh\necho "$@" > {told}\n')
+    (tmp_path / "ray").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "POD": "avs-nightly-1-x"}
+    subprocess.run(container["lifecycle"]["preStop"]["exec"]["command"], env=environment, check=True)
+    assert told.read_text() == "job stop avs-nightly-1-x\n"
+    head = kubernetes(documents)["RayCluster"]["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    (wait,) = [variable["value"] for variable in head["env"] if variable["name"] == "RAY_JOB_STOP_WAIT_TIME_S"]
+    assert pod["terminationGracePeriodSeconds"] > int(wait)
 
 
 @pytest.mark.parametrize(("code", "seen"), [(0, 0), (1, 1), (2, 1), (3, 0), (130, 1), (137, 1)])

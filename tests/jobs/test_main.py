@@ -12,7 +12,8 @@ from cyclopts.config import Yaml
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
-from jobs.main import DONE, DONE_WITH_DEAD, FAILED, INTERRUPTED, UNREAD, USAGE, app, exit_code, main
+from avs_core.errors import LeaseHeld, StoppedEarly
+from jobs.main import BUSY, DONE, DONE_WITH_DEAD, FAILED, INTERRUPTED, STOPPED, UNREAD, USAGE, app, exit_code, main
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +156,65 @@ def test_exit_codes_tell_a_scheduler_what_to_do() -> None:
     assert exit_code(result(0, 0)) == DONE
     assert exit_code(result(1, 0)) == DONE_WITH_DEAD
     assert exit_code(result(1, 2)) == FAILED
+
+
+@pytest.mark.parametrize(
+    ("dead", "failed", "left", "shown", "overtaken", "code"),
+    [
+        (0, 0, 0, "r", False, DONE),
+        (1, 0, 0, "r", False, DONE_WITH_DEAD),
+        (0, 0, 0, "before", False, STOPPED),  # too little of what readers have was among the inputs
+        (1, 0, 0, "before", False, STOPPED),
+        (0, 0, 0, "newer", True, STOPPED),
+        (0, 0, 1, "r", False, STOPPED),
+        (0, 1, 0, "before", False, FAILED),
+    ],
+)
+def test_a_scheduler_is_told_that_readers_do_not_get_the_new_run(
+    dead: int,
+    failed: int,
+    left: int,
+    shown: str,
+    overtaken: bool,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from avs_core.pipelines.coverage import Coverage
+    from avs_core.pipelines.main_job import DoneJob
+    from avs_core.pipelines.reprocess import Reprocessed
+    from avs_core.pipelines.segment import SegmentResult
+
+    result = SegmentResult("a", "r", 3, 3 - dead, 1, 1, dead, failed, 1.0, 1.0, 0, left)
+    done = DoneJob(result, [], (), None, None, shown)
+    scheduled = Reprocessed(done, Coverage(0.5, 0, 3), shown, overtaken=overtaken)
+    monkeypatch.setattr("avs_core.pipelines.reprocess.reprocess", lambda *_: scheduled)
+    assert main(["reprocess", "a.mp4", "--archive", "a"]) == code
+    assert ("took the lease over" in capsys.readouterr().out) == overtaken
+    assert main(["reprocess", "a.mp4", "--archive", "a", "--json"]) == code
+    line = json.loads(capsys.readouterr().out)
+    assert (line["current"], line["switched"], line["overtaken"]) == (shown, False, overtaken)
+
+
+def test_a_job_whose_grace_is_over_and_a_person_who_interrupts_end_with_other_codes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ends_with(error: BaseException) -> int:
+        def reprocess(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("avs_core.pipelines.reprocess.reprocess", reprocess)
+        return main(["reprocess", "a.mp4", "--archive", "a"])
+
+    assert ends_with(StoppedEarly("the grace was over")) == STOPPED
+    assert ends_with(KeyboardInterrupt()) == INTERRUPTED
+    assert ends_with(LeaseHeld("one job at a time")) == BUSY
+
+
+def test_the_flat_price_of_a_budget_is_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reprocess", "--help"]) == DONE
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "however many nodes there are" in said
 
 
 def test_an_interrupt_says_that_the_same_command_goes_on(

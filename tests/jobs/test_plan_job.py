@@ -90,6 +90,16 @@ def test_a_plan_says_what_it_will_take_and_is_written(capsys: pytest.CaptureFixt
     assert [video.uri for video in find_videos(["plans/tonight.parquet"])] == [str(tmp_path / "videos/a.mp4")]
 
 
+@pytest.mark.parametrize("scheme", ["file", pytest.param("s3", marks=pytest.mark.integration)])
+def test_a_plan_goes_where_its_uri_says(scheme: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    out = f"file://{tmp_path}/plans" if scheme == "file" else str(request.getfixturevalue("s3_bucket"))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/a.mp4").write_bytes(b"a")
+    assert main(["plan", "videos", "--archive", "masks", "--out", f"{out}/tonight.parquet"]) == 0
+    assert [video.uri for video in find_videos([f"{out}/tonight.parquet"])] == [str(tmp_path / "videos/a.mp4")]
+    assert not (tmp_path / f"{scheme}:").exists()  # a folder of that name is what a path makes of it
+
+
 def test_a_plan_says_what_a_cluster_as_before_costs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/new.mp4").write_bytes(b"n" * 7_200)

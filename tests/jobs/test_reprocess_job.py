@@ -62,7 +62,7 @@ def test_readers_change_over_when_the_new_run_covers_the_videos(videos: Path, tm
     # With another threshold one video of three can't be done any more: readers keep what they have.
     good = (videos / "2.mp4").read_bytes()
     (videos / "2.mp4").write_bytes(b"no video any more")
-    second = end(start(str(videos), "--archive", archive, "--threshold", "0.6"), code=3)
+    second = end(start(str(videos), "--archive", archive, "--threshold", "0.6"), code=5)
     assert (second["segmented"], second["lost"], second["switched"]) == (2, 1, False)
     assert second["current"] == first["run_key"] != second["run_key"]
     assert open_archive(archive).count_rows() == rows
@@ -106,7 +106,7 @@ def test_patience_ends(videos: Path, tmp_path: Path, demo_clips: list[Path]) -> 
     job = start(str(videos), "--archive", str(archive), "--grace-s", "0")
     wait_for_commits(archive, 1)
     job.send_signal(signal.SIGTERM)
-    assert "goes on from there" in str(end(job, code=130)["error"])
+    assert "goes on from there" in str(end(job, code=5)["error"])
     assert holder(str(archive), "reprocess") is None
     assert not verify(str(archive)).problems
 

@@ -73,6 +73,23 @@ def test_a_budget_needs_a_price_and_a_deadline_a_future() -> None:
     assert ScheduleConfig().brake().reason == ""
 
 
+def test_the_first_sigterm_lets_it_finish_though_its_time_was_up_before(clock: Clock) -> None:
+    brake = Brake(0.0, "its deadline was reached", clock=clock)
+    assert brake.reason
+    with stopped_by_sigterm(brake):
+        assert [sigterm_interrupts(), sigterm_interrupts()] == [False, True]
+    assert brake.reason == "its deadline was reached"
+
+
+def sigterm_interrupts() -> bool:
+    """Send one to this process."""
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
 def test_sigterm_brakes_and_the_second_one_interrupts() -> None:
     before = signal.getsignal(signal.SIGTERM)
     brake = Brake()

@@ -145,7 +145,7 @@ def test_a_plan_is_a_manifest(tmp_path: Path) -> None:
     plan = make_plan(videos, str(tmp_path / "archive"), "r0")
     table = plan.to_table()
     assert table.schema == PLAN_SCHEMA
-    plan.write(tmp_path / "plans" / "tonight.parquet")
+    plan.write(str(tmp_path / "plans" / "tonight.parquet"))
     assert pq.read_table(tmp_path / "plans" / "tonight.parquet") == table
     assert find_videos([str(tmp_path / "plans" / "tonight.parquet")]) == videos
 
@@ -158,6 +158,6 @@ def test_a_plan_as_a_manifest_leaves_out_what_it_found_gone(tmp_path: Path) -> N
     for video in (stays, goes):
         sample.commit(writer, sample.units(video)[0])
     storage.delete(goes.uri)
-    with_deleted(make_plan([stays, new], archive, writer.run_key), archive).write(out)
+    with_deleted(make_plan([stays, new], archive, writer.run_key), archive).write(str(out))
     assert "deleted" in pq.read_table(out)["state"].to_pylist()
     assert find_videos([str(out)]) == sorted([stays, new], key=lambda video: video.uri)

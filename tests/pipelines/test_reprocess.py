@@ -1,15 +1,30 @@
-"""How much of what readers have a new run must hold; the job itself is in tests/jobs/test_reprocess_job.py."""
+"""How much of what readers have a new run must hold, and who may change them over to it. With Ray, the job is in
+tests/jobs/test_reprocess_job.py."""
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from avs_core import storage
 from avs_core.archive.current import current, keep_current, make_current
 from avs_core.archive.read import resolve_run
 from avs_core.archive.schema import run_key
 from avs_core.clip import VideoRef
-from avs_core.errors import InputError
+from avs_core.errors import InputError, StoppedEarly
+from avs_core.pipelines import brake as brake_module
+from avs_core.pipelines.brake import Brake
 from avs_core.pipelines.coverage import Coverage, coverage
+from avs_core.pipelines.interrupt import interruptible
+from avs_core.pipelines.job_config import JobConfig
+from avs_core.pipelines.main_job import DoneJob
+from avs_core.pipelines.reprocess import Reprocessed, reprocess
+from avs_core.pipelines.schedule_config import ScheduleConfig
+from avs_core.pipelines.segment import SegmentResult
+from avs_core.pipelines.segment_config import SegmentConfig
 from tests.archive import sample
 
 NEW = sample.RECORD.model_copy(update={"thresholds": {"mask": 0.75}})
@@ -109,3 +124,75 @@ def test_the_store_is_asked_only_where_its_answer_can_change_anything(
     monkeypatch.setattr("avs_core.pipelines.coverage._AT_ONCE", 2)
     assert coverage(uri, SECOND, files[:1], 0.5).missing == 7
     assert len(asked) == 1  # with two still there it is clear
+
+
+# The job: what Ray does stands still, leases and choices are real.
+
+
+@pytest.fixture
+def rerun(archive: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reprocessed]:
+    """A scheduled job that has the second run covered; `then` happens before it comes to readers."""
+    make_current(archive, FIRST)
+    writer = sample.opened(archive, NEW)
+    for video in VIDEOS:
+        sample.commit(writer, sample.units(video)[0])
+    result = SegmentResult(archive, SECOND, len(VIDEOS), 4, 20, 20, 0, 0, 20.0, 1.0)
+
+    def run(then: Callable[[Brake], object] = lambda _: None, schedule: ScheduleConfig | None = None) -> Reprocessed:
+        def main_job(inputs: object, config: object, job: object, brake: Brake) -> DoneJob:
+            then(brake)
+            return DoneJob(result, VIDEOS, (), None, None, FIRST)
+
+        monkeypatch.setattr("avs_core.pipelines.reprocess.run_main_job", main_job)
+        return reprocess(["videos"], SegmentConfig(archive=archive), JobConfig(), schedule or ScheduleConfig())
+
+    return run
+
+
+def test_a_job_that_holds_its_lease_changes_readers_over(archive: str, rerun: Callable[..., Reprocessed]) -> None:
+    done = rerun()
+    assert (done.switched, done.overtaken, done.shown) == (True, False, True)
+    assert resolve_run(archive, None) == SECOND
+    again = rerun()
+    assert (again.switched, again.shown) == (False, True)
+
+
+def test_a_job_that_slept_does_not_take_the_newer_run_from_readers(
+    archive: str, rerun: Callable[..., Reprocessed]
+) -> None:
+    newest = sample.RECORD.model_copy(update={"thresholds": {"mask": 0.9}})
+
+    def another_job_comes_and_ends(brake: Brake) -> None:
+        other = b'{"host": "elsewhere", "pid": 7, "what": "reprocess"}'
+        storage.put_if_absent(storage.join(archive, "_leases/reprocess/00000002.json"), other)
+        make_current(archive, sample.opened(archive, newest).run_key)
+        storage.write_bytes(storage.join(archive, "_leases/reprocess/00000002.free"), b"")
+
+    done = rerun(another_job_comes_and_ends)
+    assert (done.switched, done.overtaken, done.shown) == (False, True, False)
+    assert done.current == resolve_run(archive, None) == run_key(newest)
+
+
+def test_a_job_whose_grace_is_over_has_stopped_early(
+    rerun: Callable[..., Reprocessed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brake_module, "POLL_S", 0.01)
+    board = SimpleNamespace(write=SimpleNamespace(remote=lambda: None))
+
+    def never_ends(brake: Brake) -> None:
+        with interruptible() as interrupt:
+            watch = (brake, board, threading.Event(), interrupt)
+            threading.Thread(target=brake_module._watch, args=watch).start()
+            time.sleep(60)
+
+    with pytest.raises((StoppedEarly, KeyboardInterrupt), match=r"0 s \(--grace-s\).*1e-09 hours.*goes on from there"):
+        rerun(never_ends, ScheduleConfig(max_hours=1e-9, grace_s=0))
+
+
+def test_a_person_who_interrupts_a_job_that_is_stopping_is_told_so(rerun: Callable[..., Reprocessed]) -> None:
+    def ctrl_c(brake: Brake) -> None:
+        assert brake.reason
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rerun(ctrl_c, ScheduleConfig(max_hours=1e-9))
