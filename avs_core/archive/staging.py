@@ -60,13 +60,13 @@ class VideoWriter:
         if unit.of > 1:
             self.publish(unit)
 
-    def publish(self, unit: Unit) -> None:
-        """Commit the units of its video that are staged, once all of them are staged, committed or dead."""
+    def publish(self, unit: Unit) -> bool:
+        """Commit the units of its video that are staged, if all of them are staged, committed or dead; whether so."""
         folder = staged_folder(self._writer.run_key, unit.video.video_key)
         staged = unit_ids(self._writer.uri, folder)
         units = [replace(unit, start_s=i, stop_s=i + 1, index=i) for i in range(unit.of)]  # for their names alone
         if not all(one.unit_id in staged or self._settled(one) for one in units):
-            return
+            return False
         committed = [self._record(commits_folder(self._writer.run_key), one) for one in units]
         rows = CommittedRows(self._writer.uri, self._writer.run_key)
         numbering = Numbering(last=max((_highest(rows.of(one)) for one in committed if one), default=0))
@@ -76,6 +76,7 @@ class VideoWriter:
             elif one.unit_id in staged:
                 self._commit(one, numbering, rows)
         self._clear(folder, {one.unit_id for one in units})
+        return True
 
     def sweep(self, ledger: Ledger) -> None:
         """Remove what was staged of units that are committed: its publisher died before it had cleared up."""

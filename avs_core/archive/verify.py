@@ -20,10 +20,12 @@ from avs_core.archive.layout import (
     parse,
     unit_ids,
 )
-from avs_core.archive.read import read_commits, runs
+from avs_core.archive.read import runs
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, canonical_json, read_table, run_key
 from avs_core.archive.snapshots import SNAPSHOTS
+from avs_core.archive.state import read_records
 from avs_core.archive.verify_merged import check_snapshots, mask_problems
+from avs_core.archive.verify_records import check_choices, check_letters, check_touched, unit_problems
 from avs_core.errors import CorruptArchive, NotFound
 
 FOLDERS = ("data", "frames", "tracks", SNAPSHOTS)
@@ -58,6 +60,7 @@ class VerifyReport:
 
 def verify(uri: str) -> VerifyReport:
     """Check every commit and snapshot of every run against its files: presence, size, hash, schema, rows, masks.
+    And every record against its own name.
 
     The file of a commit that the newest snapshot covers may be gone. Reads the whole archive, one unit file or row
     group at a time. Raises `InputError` for a path that is no archive and `CorruptArchive` for a run record, commit
@@ -66,6 +69,7 @@ def verify(uri: str) -> VerifyReport:
     archive = storage.normalise(uri)
     known = runs(archive)
     problems = [f"run {key}: it has commits and no record" for key in sorted(_committed_runs(archive) - {*known})]
+    problems.extend(check_choices(archive, known))
     notes: list[str] = []
     listed: set[str] = set()
     commits: list[CommitInfo] = []
@@ -73,19 +77,20 @@ def verify(uri: str) -> VerifyReport:
     for key, record in known.items():
         if run_key(record) != key:
             problems.append(f"run {key}: its record has the key {run_key(record)}")
-        letters = unit_ids(archive, dead_folder(key))
-        both = sorted(letters & unit_ids(archive, commits_folder(key)))
+        letters, names = unit_ids(archive, dead_folder(key)), unit_ids(archive, commits_folder(key))
+        problems.extend((*check_letters(archive, key, letters), *check_touched(archive, key)))
+        both = sorted(letters & names)
         # One driver gave a unit up while another finished it: every reader goes by the commit.
         notes.extend(f"unit {unit_id}: committed and dead in run {key}; the commit counts" for unit_id in both)
-        commits.extend(of_run := read_commits(archive, key))
+        commits.extend(of_run := read_records(archive, commits_folder(key), CommitInfo, names))
         dead += len(letters)
         merged = check_snapshots(archive, key, {commit.unit_id: commit for commit in of_run})
         problems.extend(merged.problems)
         listed |= merged.listed
         snapshots += merged.snapshots
-        for commit in of_run:
-            found = _check(archive, commit, commit.unit_id in merged.covered)
-            problems.extend(f"unit {commit.unit_id}: {problem}" for problem in found)
+        for name, commit in zip(sorted(names), of_run, strict=True):
+            found = (*unit_problems(commit, name), *_check(archive, commit, name in merged.covered))
+            problems.extend(f"unit {name}: {problem}" for problem in found)
     listed |= {file.path for commit in commits for file in (commit.data, commit.frames)}
     return VerifyReport(
         archive=archive,
@@ -171,4 +176,7 @@ def _check_rows(commit: CommitInfo, instances: pa.Table, frames: pa.Table) -> It
     strangers = {*instances["video_id"].unique().to_pylist(), *frames["video_id"].unique().to_pylist()}
     if strangers - {commit.video.video_id}:
         yield f"rows of other videos: {sorted(strangers - {commit.video.video_id})}"
+    outside = {second for second in frames["second"].to_pylist() if not commit.start_s <= second < commit.stop_s}
+    if outside and commit.start_s < commit.stop_s:
+        yield f"frames outside of its seconds [{commit.start_s}, {commit.stop_s}): {sorted(outside)[:5]}"
     yield from mask_problems(instances)

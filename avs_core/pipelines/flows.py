@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from avs_core.archive.schema import RunRecord
 from avs_core.pipelines.chain import alone_chain, outcomes, pack_blocks, watched_chain, witness
-from avs_core.pipelines.model_stage import SegmentUnit
+from avs_core.pipelines.model_stage import SegmentUnit, end_process
 from avs_core.pipelines.packs import one_by_one, pack
 from avs_core.pipelines.pools import Pool, Pools
 from avs_core.pipelines.provenance import software
@@ -42,8 +42,16 @@ class ProbeFlows:
 class UnitFlows:
     """Units through decode, segment and commit."""
 
-    def __init__(self, config: SegmentConfig, record: RunRecord, size: int, stop: Stop, pools: Pools) -> None:
-        """`size` is the side of the model's frames, pixels."""
+    def __init__(
+        self,
+        config: SegmentConfig,
+        record: RunRecord,
+        size: int,
+        stop: Stop,
+        pools: Pools,
+        registry: str | None = None,
+    ) -> None:
+        """`size` is the side of the model's frames, pixels; `registry` where workers fetch a `models:/…`."""
         decode = {"config": config.decode_config(size), "limits": config.decode_limits(), "stop": stop}
         model = {
             "model": config.model,
@@ -51,10 +59,12 @@ class UnitFlows:
             "threshold": config.threshold,
             "mask_size": config.mask_size,
             "stop": stop,
+            "registry": registry,
+            "die": end_process,
         }
         commit = {"archive": config.archive, "record": record, "software": software()}
         self._decode = StagePlan("decode", DecodeUnit, decode)
-        self._segment = StagePlan("segment", SegmentUnit, model)
+        self.segment = StagePlan("segment", SegmentUnit, model)
         self._commit = StagePlan("commit", CommitUnit, commit)
         self._pools, self._unit_s = pools, config.unit_length_s
 
@@ -64,7 +74,7 @@ class UnitFlows:
         dataset = pack_blocks(pack(rows, self._unit_s, max(pools.decode.workers, pools.segment.workers)))
         stages = (
             (self._decode, pools.decode),
-            (self._segment, pools.segment),
+            (self.segment, pools.segment),
             (self._commit, pools.commit),
         )
         with witness() as seen:
@@ -74,7 +84,7 @@ class UnitFlows:
 
     def alone(self, rows: Sequence[Row]) -> Rows:
         """All stages in one worker, a row at a time on each node."""
-        return _alone(rows, [self._decode, self._segment, self._commit], self._pools.alone)
+        return _alone(rows, [self._decode, self.segment, self._commit], self._pools.alone)
 
 
 def _alone(rows: Sequence[Row], plans: Sequence[StagePlan], pool: Pool) -> Rows:

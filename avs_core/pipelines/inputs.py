@@ -1,5 +1,6 @@
 """From what the user typed to a list of videos: files, directories, globs, manifests and inventories, on disk or S3."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,8 @@ from avs_core.clip import VideoRef
 from avs_core.errors import AccessDenied, InputError, NotFound
 from avs_core.pipelines import inventory
 from avs_core.pipelines.manifest import MANIFEST_SUFFIXES, manifest_entries
+
+LOG = logging.getLogger(__name__)
 
 _SUFFIXES = ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv"
 VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
@@ -26,7 +29,8 @@ def find_videos(inputs: Iterable[str]) -> list[VideoRef]:
     An input is a file, a directory (searched to the bottom for `VIDEO_SUFFIXES`), a glob (`*`, `?`, `[…]`), an S3
     Inventory (its `manifest.json`) or a manifest (`.txt` one URI a line, `.csv` or `.parquet` with a column uri,
     video_uri, path or video; relative entries start at the manifest's folder). A manifest's entry that is not there is
-    kept, so that it ends as a dead letter; an input that names nothing is an `InputError`.
+    kept, so that it ends as a dead letter; an input that names nothing is an `InputError`. What a listing shows under
+    a name that an archive can't repeat is left out, with a warning.
     """
     found: dict[str, VideoRef] = {}
     for text in inputs:
@@ -50,7 +54,7 @@ def _expand(text: str) -> Iterable[VideoRef]:
     """
     uri = storage.normalise(text)
     if uri.endswith(f"/{inventory.NAME}"):
-        return inventory.inventory_videos(uri, _is_video)
+        return _nameable(inventory.inventory_videos(uri, _is_video), uri)
     try:
         found = storage.info(uri)
     except (NotFound, AccessDenied) as fault:
@@ -60,14 +64,33 @@ def _expand(text: str) -> Iterable[VideoRef]:
         if isinstance(fault, AccessDenied):
             raise
         raise InputError(f"an input must exist; there is no file or directory {uri}") from None
-    return _manifest(uri) if uri.lower().endswith(MANIFEST_SUFFIXES) else [_ref(found)]
+    return _manifest(uri) if uri.lower().endswith(MANIFEST_SUFFIXES) else [_named(found)]
 
 
 def _listed(text: str, uri: str) -> Iterator[VideoRef] | None:
     """The videos of a directory or a glob; None where it is neither."""
     if storage.is_directory(uri):
-        return (_ref(found) for found in storage.list_files(uri) if _is_video(found.uri))
-    return (_ref(found) for found in storage.glob(uri)) if any(mark in text for mark in "*?[") else None
+        return _nameable((_ref(found) for found in storage.list_files(uri) if _is_video(found.uri)), uri)
+    return _nameable(map(_ref, storage.glob(uri)), uri) if any(mark in text for mark in "*?[") else None
+
+
+def _nameable(listed: Iterable[VideoRef], uri: str) -> Iterator[VideoRef]:
+    """What an archive can name of a listing: not what is no text, and no signature, which nothing may repeat."""
+    kept = skipped = 0
+    first = ""
+    for video in listed:
+        if _is_text(video.uri) and storage.redacted(video.uri) == video.uri:
+            kept += 1
+            yield video
+        else:
+            first = first if skipped else storage.redacted(video.uri)
+            skipped += 1
+    if skipped:
+        LOG.warning(
+            "a video's name must be valid UTF-8 and hold no signature; %d of %d in %s are left out, the first is %r: "
+            "rename them",
+            *(skipped, kept + skipped, uri, first),
+        )
 
 
 def _manifest(uri: str) -> Iterator[VideoRef]:
@@ -81,7 +104,7 @@ def listed_video(uri: str) -> VideoRef:
     """The video that an entry of a list names; one that can't be found is kept, so that its decoder says so."""
     uri = storage.normalise(uri)
     try:
-        return _ref(storage.info(uri))
+        return _named(storage.info(uri))
     except (NotFound, AccessDenied):
         return VideoRef(uri=uri, size=0, fingerprint=MISSING_FINGERPRINT)
 
@@ -95,7 +118,16 @@ def _is_video(uri: str) -> bool:
     return "." in name and f".{name.rsplit('.', 1)[-1].lower()}" in VIDEO_SUFFIXES
 
 
-def _ref(found: storage.ObjectInfo) -> VideoRef:
-    if found.uri.encode("utf-8", "ignore").decode() != found.uri:
+def _is_text(uri: str) -> bool:
+    return uri.encode("utf-8", "ignore").decode() == uri
+
+
+def _named(found: storage.ObjectInfo) -> VideoRef:
+    """A video that somebody named by itself."""
+    if not _is_text(found.uri):
         raise InputError(f"a file name must be valid UTF-8, {found.uri!r} is not: rename the file")
+    return _ref(found)
+
+
+def _ref(found: storage.ObjectInfo) -> VideoRef:
     return VideoRef(uri=found.uri, size=found.size, fingerprint=found.fingerprint, modified_us=found.modified_us)

@@ -92,7 +92,7 @@ def _video(entry: Entry) -> VideoRef:
     if isinstance(modified, str):
         modified = datetime.fromisoformat(modified)
     return VideoRef(
-        uri=storage.normalise(f"s3://{entry['bucket']}/{entry['key']}"),
+        uri=f"s3://{entry['bucket']}/{entry['key']}",
         size=int(entry["size"]),
         fingerprint=f"{entry['etag'].strip(chr(34))}-{int(entry['size'])}",
         modified_us=round(modified.timestamp() * 1_000_000),

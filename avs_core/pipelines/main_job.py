@@ -63,12 +63,13 @@ def run_main_job(
     """
     inputs, out = list(inputs), Path(job.out)
     videos = find_videos(inputs)
-    config = config.model_copy(update={"model": _pinned(config.model, job, out)})
-    bundle = load_bundle(resolve_model(config.model))
+    handed = handed_on(config.model, job.tracking_uri, out)
+    config = config.model_copy(update={"model": handed.model})
+    bundle = load_bundle(resolve_model(config.model, handed.registry))
     record = run_record(config, bundle)
     keep_current(config.archive, run_key(record))
     with _tracked(job, out, config, record, inputs) as tracker:
-        result = segment(videos, config, record, tracker, Progress(), brake)
+        result = segment(videos, config, record, tracker, Progress(), brake, registry=handed.registry)
         found = findings(config.archive, result.run_key, videos[: max(FOUND, job.report_videos)])
         page = _page(videos, found, result, config, job, record) if job.report else None
         _log_artefacts(tracker, config, result, page)
@@ -78,17 +79,28 @@ def run_main_job(
     return DoneJob(result, videos, tuple(found), page, tracker.run_url, shown)
 
 
-def _pinned(model: str, job: JobConfig, out: Path) -> str:
+@dataclass(frozen=True)
+class Handed:
+    """What workers load, and the registry they ask for it (None: the one of their environment)."""
+
+    model: str
+    registry: str | None = None
+
+
+def handed_on(model: str, tracking_uri: str | None, out: Path) -> Handed:
     """A model that can't change during the job: an alias becomes the version that it names now.
 
-    With a tracking server that the workers' environment names too they fetch that version themselves; otherwise the
-    registry is a file of this machine, and they get the folder it was fetched to.
+    From a tracking server, or where the workers' environment names the store too, they fetch that version themselves:
+    other nodes lack this one's folders. Otherwise the registry is a file of this machine, and they get the folder it
+    was fetched to.
     """
     if not model.startswith("models:"):
-        return model
-    found = fetch_model(model, tracking_uri=job.tracking_uri, default_store=out)
-    shared = job.tracking_uri is None and "MLFLOW_TRACKING_URI" in os.environ
-    return found.uri if shared else str(found.folder)
+        return Handed(model)
+    found = fetch_model(model, tracking_uri=tracking_uri, default_store=out)
+    address = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if address.lower().startswith(("http://", "https://")):
+        return Handed(found.uri, address)
+    return Handed(str(found.folder) if tracking_uri or not address else found.uri)
 
 
 @contextmanager

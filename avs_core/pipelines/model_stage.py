@@ -1,6 +1,10 @@
 """The stage that needs a model: clips in, tables of instances and frames out. See `stages` for what a stage is."""
 
+import logging
+import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 import torch
@@ -15,11 +19,41 @@ from avs_core.pipelines import wire
 from avs_core.pipelines.stages import OK, STOPPED, Row, Stop, dead_row, failed_row, never, waited
 from avs_core.tracking import resolve_model
 
+LOG = logging.getLogger(__name__)
+
+DEVICE_LOST = 71
+"""Exit status of a worker that ended with its GPU."""
+
+Die = Callable[[BaseException], None]
+
+
+def lacks_memory(fault: BaseException) -> bool:
+    """Whether the device was full: what comes later may fit."""
+    full = isinstance(fault, torch.AcceleratorError) and "out of memory" in str(fault)
+    return full or isinstance(fault, torch.OutOfMemoryError)
+
+
+def device_lost(fault: BaseException) -> bool:
+    """Whether no call to its GPU works in this process any more: so after any CUDA error but a lack of memory.
+
+    An ECC error, say, or an illegal access. PyTorch raises AcceleratorError, or RuntimeError where a library of CUDA's
+    (cuBLAS) stands between them.
+    """
+    of_device = isinstance(fault, RuntimeError) and "CUDA error" in str(fault)
+    return (of_device or isinstance(fault, torch.AcceleratorError)) and not lacks_memory(fault)
+
+
+def end_process(fault: BaseException) -> None:
+    """End this process at once, so that its unit is a suspect and another process goes on with a CUDA of its own."""
+    LOG.critical("the GPU is lost to this process, which ends: %s", fault)
+    os._exit(DEVICE_LOST)
+
 
 class SegmentUnit:
     """Clip → sightings and frame rows. Masks leave this stage as RLE, never as pixels.
 
-    `made` is the config of its bundle.
+    `made` is the config of its bundle. A `models:/…` is fetched from `registry`, else from where the environment says.
+    `die` is called when the GPU is lost; without it, in a process that others use too, such an error is raised.
     """
 
     def __init__(
@@ -29,12 +63,16 @@ class SegmentUnit:
         threshold: float | None,
         mask_size: tuple[int, int] | None,
         stop: Stop = never,
+        registry: str | None = None,
+        die: Die | None = None,
     ) -> None:
-        bundle = load_bundle(resolve_model(model))
+        bundle = load_bundle(resolve_model(model, registry))
         self.made = bundle.config
         if device == "cpu":
             torch.set_num_threads(1)  # sums are then taken in one order, on every machine
-        self._segmenter = open_segmenter(bundle, device, threshold)
+        self._die = die
+        with self._ending_with_device():
+            self._segmenter = open_segmenter(bundle, device, threshold)
         self._mask_size = mask_size
         self._stop = stop
 
@@ -47,11 +85,14 @@ class SegmentUnit:
         started, wait_s = time.perf_counter(), waited(row)
         unit, clip = wire.unit_from_text(row["unit"]), wire.clip_from_bytes(row["clip"])
         try:
-            instances, frames = self.tables(unit, clip)
+            with self._ending_with_device():
+                instances, frames = self.tables(unit, clip)
         except MediaError as fault:
             return dead_row(row, "segment", fault)
-        except torch.OutOfMemoryError as fault:
-            return failed_row(row, "segment", fault)
+        except RuntimeError as fault:
+            if lacks_memory(fault):
+                return failed_row(row, "segment", fault)
+            raise
         return row | {
             "clip": b"",
             "rows": wire.table_to_bytes(instances),
@@ -63,6 +104,15 @@ class SegmentUnit:
             "segment_wait_s": wait_s,
             "ready_at": time.time(),
         }
+
+    @contextmanager
+    def _ending_with_device(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as fault:
+            if self._die and device_lost(fault):
+                self._die(fault)
+            raise
 
     def tables(self, unit: Unit, clip: Clip) -> tuple[pa.Table, pa.Table]:
         """What the unit saw (`SIGHTING_SCHEMA`) and its frames (`FRAME_SCHEMA`). Raises NonFiniteOutput."""

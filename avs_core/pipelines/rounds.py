@@ -6,6 +6,7 @@ and the others as large as memory allows.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from avs_core.archive.ledger import Ledger
 from avs_core.clip import Unit, VideoRef
@@ -36,6 +37,8 @@ class Rounds:
         self._most_s = MOST_UNITS * unit_s
         self._next = 0
         self._size = FIRST_VIDEOS
+        self._bytes = 0
+        self._most_bytes = float("inf")
 
     @property
     def rest(self) -> Sequence[VideoRef]:
@@ -44,13 +47,21 @@ class Rounds:
 
     def take(self) -> Sequence[VideoRef]:
         """The videos of the next round; none when all were taken."""
-        taken = self._videos[self._next : self._next + self._size]
+        taken = self._fitting(self._videos[self._next : self._next + self._size])
         self._next += len(taken)
+        self._bytes = sum(video.size for video in taken)
         return taken
 
+    def _fitting(self, videos: Sequence[VideoRef]) -> Sequence[VideoRef]:
+        """The first of them, as far as their bytes let expect that they fit: films may follow on clips."""
+        fit = sum(total <= self._most_bytes for total in accumulate(video.size for video in videos))
+        return videos[: max(1, fit)]
+
     def learn(self, videos: int, seconds: float) -> None:
-        """That many videos were taken, and what of them is to be done takes so many seconds of video."""
+        """That many videos were taken last, and what of them is to be done takes so many seconds of video."""
         most = min(GROWTH * self._size, MOST_VIDEOS)
+        if seconds and self._bytes:
+            self._most_bytes = self._most_s * self._bytes / seconds
         self._size = max(1, min(most, int(self._most_s * videos / seconds))) if seconds else most
 
     def parts(self, rows: Sequence[Row]) -> Iterator[list[Row]]:

@@ -24,6 +24,7 @@ from avs_core.archive.staging import VideoWriter
 from avs_core.archive.stats import JobStats, record_stats
 from avs_core.archive.touched import TouchRecord, earlier_versions, record_touch
 from avs_core.clip import VideoRef
+from avs_core.errors import NotApplied, OutcomeUnknown
 from avs_core.media.versions import decoder_versions
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
@@ -130,9 +131,11 @@ def segment(
     tracker: Tracker,
     progress: Progress,
     brake: Brake | None = None,
+    registry: str | None = None,
 ) -> SegmentResult:
     """Segment what the archive does not hold yet of the videos, until all is done or the brake is pressed.
 
+    Workers fetch a `models:/…` from `registry`, else from where their environment says.
     Safe to kill at any moment and to run again; two at once do not harm each other. Raises `UsageError` for
     settings that can't be, `CommitConflict` and `StorageError` when the archive can't be written, `ClusterShrank`.
     """
@@ -155,7 +158,7 @@ def segment(
         ):
             warn_of_no_cpus(config.grow)
             watch = _Watch(brake, stop, patience, totals, tracker, progress)
-            pools = _Job(config, writer, ledger, plan, watch).run()
+            pools = _Job(config, writer, ledger, plan, watch, registry).run()
         if totals.video_seconds:
             now = time.monotonic()
             stats = _stats(started, now - clock, totals, pools, meter.mean(now))
@@ -182,7 +185,16 @@ class _Watch:
 class _Job:
     """One job on a connected Ray: its pending videos, a round of them at a time, and then the suspects."""
 
-    def __init__(self, config: SegmentConfig, writer: ArchiveWriter, ledger: Ledger, plan: Plan, watch: _Watch) -> None:
+    def __init__(
+        self,
+        config: SegmentConfig,
+        writer: ArchiveWriter,
+        ledger: Ledger,
+        plan: Plan,
+        watch: _Watch,
+        registry: str | None = None,
+    ) -> None:
+        self.registry = registry
         self.config, self.writer, self.ledger, self.plan = config, writer, ledger, plan
         self.brake, self.stop, self.patience = watch.brake, watch.stop, watch.patience
         self.totals, self.tracker, self.progress = watch.totals, watch.tracker, watch.progress
@@ -243,26 +255,33 @@ class _Job:
         pools = size_pools(videos, self.config.pool_config().model_copy(update={"segmenters": None}), "cpu")
         return ProbeFlows(self.config, frame_size(self.writer.record), self.stop, pools)
 
-    def _cut(self, probed: Iterator[Row], earlier: Mapping[str, TouchRecord]) -> list[Row]:
+    def _cut(self, probed: Rows, earlier: Mapping[str, TouchRecord]) -> list[Row]:
         """A row for every unit that is missing, and one for every video that can't be probed."""
         rows: list[Row] = []
-        for row in probed:
-            units = list(map(wire.unit_from_text, row["units"].splitlines()))
-            self.totals.probed += 1
-            self.patience.moved()
-            if row["status"] == OK:
-                self.totals.probed_seconds += units[-1].stop_s
-                rows.extend(rows_of(units, self.ledger))
-            elif row["status"] == TOUCHED:
-                self._touch(wire.unit_from_text(row["unit"]).video, earlier)
-            else:
-                rows.append(row)
+        with closing(probed):  # as long as Ray is there
+            for row in probed:
+                units = list(map(wire.unit_from_text, row["units"].splitlines()))
+                self.totals.probed += 1
+                self.patience.moved()
+                if row["status"] == OK:
+                    self.totals.probed_seconds += units[-1].stop_s
+                    rows.extend(rows_of(units, self.ledger))
+                elif row["status"] == TOUCHED:
+                    self._touch(row, earlier)
+                else:
+                    rows.append(row)
         return sorted(rows, key=lambda row: str(row["unit"]))
 
-    def _touch(self, video: VideoRef, earlier: Mapping[str, TouchRecord]) -> None:
-        with_retries(lambda: record_touch(self.writer.uri, self.writer.run_key, video, earlier[video.uri]))
-        self.totals.touched += 1
-        self._tell()
+    def _touch(self, row: Row, earlier: Mapping[str, TouchRecord]) -> None:
+        """A store that is away for a moment fails the video, not the job."""
+        video = wire.unit_from_text(row["unit"]).video
+        try:
+            with_retries(lambda: record_touch(self.writer.uri, self.writer.run_key, video, earlier[video.uri]))
+        except (OutcomeUnknown, NotApplied) as fault:
+            self.totals.fail(video, str(fault))
+        else:
+            self.totals.touched += 1
+            self._tell()
 
     def _tell(self) -> None:
         totals = self.totals
@@ -289,7 +308,7 @@ class _Job:
 
     def _flows(self, pools: Pools) -> UnitFlows:
         record = self.writer.record
-        return UnitFlows(self.config, record, frame_size(record), self.stop, pools)
+        return UnitFlows(self.config, record, frame_size(record), self.stop, pools, self.registry)
 
 
 def _to_probe(video: VideoRef, earlier: TouchRecord | None) -> Row:

@@ -19,13 +19,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.layout import Software
 from avs_core.archive.schema import RunRecord
 from avs_core.archive.staging import VideoWriter
 from avs_core.archive.touched import content_hash
 from avs_core.clip import Unit, VideoRef
-from avs_core.errors import DecoderUnavailable, MediaError, NotApplied, OutcomeUnknown, StorageError
+from avs_core.errors import (
+    DecoderUnavailable,
+    InputError,
+    MediaError,
+    NotApplied,
+    OutcomeUnknown,
+    StorageError,
+    UnreadableMedia,
+)
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.media.decode import GuardedDecoder
 from avs_core.pipelines import wire
@@ -133,6 +142,9 @@ class ProbeVideo:
             video = replace(unit.video, content=with_retries(lambda: content_hash(unit.video)))
         except MediaError as fault:
             return dead_row(row, "probe", fault)
+        except InputError as fault:  # a listing shows keys that no URI may hold, and one of them is to stop no other
+            name = storage.redacted(unit.video.uri)
+            return dead_row(row, "probe", UnreadableMedia(f"{fault}; {name!r} was listed: rename the object"))
         except (StorageError, DecoderUnavailable) as fault:
             return failed_row(row, "probe", fault)
         if row["earlier"] and video.content == row["earlier"]:
@@ -193,7 +205,7 @@ class CommitUnit:
             elif row["status"] == DEAD:
                 with_retries(lambda: self._bury(unit, row))
             elif row["status"] == WHOLE:
-                with_retries(lambda: self._writer.publish(unit))
+                self._publish(unit)
         except (OutcomeUnknown, NotApplied) as fault:
             return failed_row(row, "commit", fault)
         seconds = time.perf_counter() - started
@@ -203,6 +215,14 @@ class CommitUnit:
         flags = tuple(row["flags"].split(",")) if row["flags"] else ()
         rows, frames = wire.table_from_bytes(row["rows"]), wire.table_from_bytes(row["frames"])
         self._writer.finish(unit, rows, frames, flags)
+
+    def _publish(self, unit: Unit) -> None:
+        """Raises `NotApplied` where it is whole no more: letters were retried or staged units collected meanwhile."""
+        if not with_retries(lambda: self._writer.publish(unit)):
+            raise NotApplied(
+                f"all units of a video must be there when it is published; of {unit.video.uri} some were removed since "
+                f"the job began: run it again"
+            )
 
     def _bury(self, unit: Unit, row: Row) -> None:
         self._writer.give_up(unit, row["error_class"], row["message"], row["stage"], row["attempts"] + 1)

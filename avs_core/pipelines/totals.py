@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field
 
 from avs_core import storage
-from avs_core.clip import Unit
+from avs_core.clip import Unit, VideoRef
 from avs_core.errors import TooManyDeadLetters
 from avs_core.pipelines import wire
 from avs_core.pipelines.plan import Plan, State
@@ -59,9 +59,13 @@ class Totals:
         elif row["status"] == DEAD:
             self.dead[unit.video.uri] = row["error_class"]
         else:
-            self.failed += 1
-            LOG.warning("not done, the next run takes it up again: %s: %s", unit.video.uri, row["message"])
+            self.fail(unit.video, row["message"])
         return unit
+
+    def fail(self, video: VideoRef, message: str) -> None:
+        """Count what the store or the machine kept us from."""
+        self.failed += 1
+        LOG.warning("not done, the next run takes it up again: %s: %s", video.uri, message)
 
     def check_dead(self, config: SegmentConfig, plan: Plan) -> None:
         """Raises `TooManyDeadLetters` once enough videos came to their end to tell: whatever kills all of them, a

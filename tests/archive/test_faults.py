@@ -67,8 +67,8 @@ class Faulty:
 def videos(folder: Path) -> dict[str, VideoRef]:
     """One in a piece, one that is cut, one that dies, and one that was touched after it was done."""
     named = {name: sample.video(name) for name in ("whole", "cut", "dead")}
-    before = VideoRef("s3://videos/touched.mp4", 7, "1-2-3", 1, content="ab" * 32)
-    return {**named, "before": before, "touched": VideoRef(before.uri, 7, "4-5-6", 2)}
+    before = VideoRef("s3://videos/touched.mp4", 7, "1-2-7", 1, content="ab" * 32)
+    return {**named, "before": before, "touched": VideoRef(before.uri, 7, "4-5-7", 2)}
 
 
 def night(archive: str, folder: Path) -> None:

@@ -2,6 +2,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from avs_core import storage
+from avs_core.archive.current import make_current
+from avs_core.archive.layout import VideoRecord
+from avs_core.archive.ledger import load_ledger
 from avs_core.archive.schema import to_parquet
+from avs_core.archive.touched import TouchRecord, record_touch
 from avs_core.archive.verify import archive_digest, verify
+from avs_core.clip import Unit, VideoRef
 from avs_core.errors import CorruptArchive, InputError
 from tests.archive import sample
 
@@ -75,9 +81,10 @@ def flip_a_byte(place: Path) -> None:
 
 
 def die_too(place: Path) -> None:
-    writer = sample.opened(str(place))
-    commit = only(place, "_commits/**/*.json")
-    shutil.copy(only(place, "_dead/**/*.json"), place / f"_dead/run={writer.run_key}" / commit.name)
+    commit, letter = only(place, "_commits/**/*.json"), only(place, "_dead/**/*.json")
+    committed = json.loads(commit.read_bytes())
+    of_unit = {name: committed[name] for name in ("unit_id", "video", "start_s", "stop_s", "index", "of")}
+    (letter.parent / commit.name).write_text(json.dumps(json.loads(letter.read_bytes()) | of_unit))
 
 
 def change_run(place: Path) -> None:
@@ -88,6 +95,88 @@ def change_run(place: Path) -> None:
 def forget_run(place: Path) -> None:
     only(place, "_runs/*").unlink()
     sample.opened(str(place), sample.RECORD.model_copy(update={"model": "another"}))
+
+
+def set_fields(pattern: str, **values: object) -> Callable[[Path], None]:
+    """Change a record, as flipped bits in a JSON that stays readable do; `video__x` is a field of its video."""
+
+    def change(place: Path) -> None:
+        path = only(place, pattern)
+        record = json.loads(path.read_bytes())
+        for name, value in values.items():
+            owner, _, part = name.rpartition("__")
+            (record[owner] if owner else record)[part] = value
+        path.write_text(json.dumps(record))
+
+    return change
+
+
+def rename(pattern: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(place: Path) -> None:
+        path = only(place, pattern)
+        path.rename(path.with_name(path.name.replace(old, new)))
+
+    return change
+
+
+def spoil(pattern: str) -> Callable[[Path], None]:
+    return lambda place: only(place, pattern).write_bytes(b"{")
+
+
+COMMIT, LETTER, TOUCH, CHOICE = "_commits/**/*.json", "_dead/**/*.json", "_touched/**/*.json", "_current/*.json"
+
+RECORD_FAULTS = [
+    (set_fields(COMMIT, unit_id="x"), "its record says x"),
+    (set_fields(COMMIT, video__uri="s3://videos/b.mp4"), "its record is of unit"),
+    (set_fields(COMMIT, video__fingerprint="etag2-1001"), "its record is of unit"),
+    (set_fields(COMMIT, of=3), "its record is of unit"),
+    (set_fields(COMMIT, index=1), "its record is of unit"),
+    (set_fields(COMMIT, index=2), "index must lie in"),
+    (set_fields(COMMIT, video__size=1000), "1000 bytes"),
+    (set_fields(COMMIT, start_s=1), "frames outside of its seconds [1, 5): [0]"),
+    (set_fields(COMMIT, stop_s=4), "frames outside of its seconds [0, 4): [4]"),
+    (set_fields(COMMIT, stop_s=-1), "start_s < stop_s"),
+    (spoil(LETTER), "a DeadLetter must be readable"),
+    (set_fields(LETTER, unit_id="x"), "its record says x"),
+    (set_fields(LETTER, video__uri="s3://videos/b.mp4"), "its record is of unit"),
+    (set_fields(LETTER, video__video_id="0" * 16), "its video_id is not that of s3://videos/broken.mp4"),
+    (set_fields(LETTER, video__size=1), "1 bytes"),
+    (rename(LETTER, "of00001", "of00002"), "its record says"),
+    (spoil(TOUCH), "a TouchRecord must be readable"),
+    (set_fields(TOUCH, video__fingerprint="etag3-1001"), "its record is of video"),
+    (set_fields(TOUCH, as_key="0" * 28), "masks of another video"),
+    (spoil(CHOICE), "a Choice must be readable"),
+    (set_fields(CHOICE, number=3), "its record has the number 3"),
+    (set_fields(CHOICE, run_key="gone"), "readers get run gone"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), RECORD_FAULTS, ids=range(len(RECORD_FAULTS)))
+def test_flipped_bits_in_a_record_are_found(good: Path, damage: Callable[[Path], None], message: str) -> None:
+    run = sample.opened(str(good)).run_key
+    touched = replace(sample.video(version=2), size=1001, fingerprint="etag2-1001")
+    ledger = load_ledger(str(good), run)
+    record_touch(str(good), run, touched, touch_of(touched, ledger.committed))
+    make_current(str(good), run)
+    assert verify(str(good)).problems == ()
+    damage(good)
+    (problem,) = verify(str(good)).problems
+    assert message in problem
+
+
+def touch_of(video: VideoRef, committed: frozenset[str]) -> TouchRecord:
+    return TouchRecord(video=VideoRecord.of(video), as_key=min(committed).partition("-")[0])
+
+
+def test_a_size_that_a_file_on_disk_can_not_have_is_found(tmp_path: Path) -> None:
+    """Its fingerprint holds the size and the time in ns, that of another store may hold anything."""
+    for number, (size, modified_us, problems) in enumerate([(7, 12_345, 0), (8, 12_345, 1), (7, 12_344, 1)]):
+        place = str(tmp_path / str(number))
+        sample.commit(sample.opened(place), Unit(VideoRef("/v.mp4", size, "7-12345678", modified_us), 0, 5))
+        assert len(verify(place).problems) == problems
+    place = str(tmp_path / "any")
+    sample.commit(sample.opened(place), Unit(VideoRef("/v.mp4", 1, "f"), 0, 5))
+    assert verify(place).problems == ()
 
 
 FAULTS = [

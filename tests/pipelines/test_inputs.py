@@ -1,3 +1,5 @@
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -5,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from avs_core import storage
-from avs_core.errors import AccessDenied, InputError
+from avs_core.errors import AccessDenied, InputError, NotFound
 from avs_core.pipelines.inputs import MISSING_FINGERPRINT, find_videos
 from tests.chaos import faulty_s3
 from tests.chaos.faulty_s3 import Exchange, Way
@@ -34,6 +36,40 @@ def test_a_file_a_glob_and_a_file_uri(folder: Path) -> None:
     assert names(folder, [str(folder / "a.mp4")]) == ["a.mp4"]
     assert names(folder, [f"{folder}/*.m*"]) == ["a.mp4"]
     assert names(folder, [f"file://{folder}/a.mp4"]) == ["a.mp4"]
+
+
+def test_a_file_whose_name_is_not_utf_8_stops_no_other(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    odd = os.fsencode(folder) + b"/deep/caf\xe9.mp4"
+    Path(os.fsdecode(odd)).write_bytes(b"odd")
+    for inputs in ([str(folder)], [f"{folder}/**"]):
+        caplog.clear()
+        assert {"a.mp4", "deep/er/c.webm"} <= set(names(folder, inputs))
+        (warning,) = caplog.messages
+        assert "1 of" in warning
+        assert "caf\\udce9.mp4" in warning
+        assert "rename" in warning
+    with pytest.raises(InputError, match="valid UTF-8"):
+        find_videos([os.fsdecode(odd)])
+
+
+def test_a_key_that_holds_a_signature_is_skipped_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = ("a.mp4", "b?X-Amz-Signature=hunter2.mp4", "c&Signature=hunter2.mp4", "./d.mp4")
+
+    def listed(uri: str, recursive: bool = True) -> Iterator[storage.ObjectInfo]:
+        return (storage.ObjectInfo(f"s3://b/clips/{key}", 1, "etag-1", 0) for key in keys)
+
+    def nothing(uri: str) -> storage.ObjectInfo:
+        raise NotFound("no such object")
+
+    monkeypatch.setattr(storage, "info", nothing)
+    monkeypatch.setattr(storage, "is_directory", lambda uri: True)
+    monkeypatch.setattr(storage, "list_files", listed)
+    found = [video.uri for video in find_videos(["s3://b/clips"])]
+    assert found == ["s3://b/clips/./d.mp4", "s3://b/clips/a.mp4"]
+    assert "2 of 4" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 def test_a_video_named_twice_is_one_video(folder: Path) -> None:

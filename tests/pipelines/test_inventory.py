@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import quote_plus
 
 import pyarrow as pa
@@ -135,3 +136,23 @@ def test_an_inventory_beyond_a_limit_is_refused(
     rows = listed(s3_bucket)
     with pytest.raises(InputError, match=rule):
         find_videos([put_inventory(s3_bucket, "Parquet", as_parquet(rows))])
+
+
+def test_an_odd_key_in_an_inventory_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    common = {"size": 1, "last_modified_date": datetime(2026, 1, 1, tzinfo=UTC), "e_tag": "etag"}
+    keys = ("a.mp4", "clips/./b.mp4", "c?X-Amz-Signature=hunter2.mp4")
+    content = as_parquet([{"bucket": "b", "key": key, **common} for key in keys])
+    monkeypatch.setattr(storage, "open_read", lambda uri: io.BufferedReader(io.BytesIO(content)))
+    manifest = {
+        "destinationBucket": "arn:aws:s3:::b",
+        "fileFormat": "Parquet",
+        "fileSchema": "",
+        "files": [{"key": "k"}],
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    found = find_videos([str(tmp_path / "manifest.json")])
+    assert [video.uri for video in found] == ["s3://b/a.mp4", "s3://b/clips/./b.mp4"]
+    assert "1 of 3" in caplog.text
+    assert "hunter2" not in caplog.text

@@ -38,6 +38,23 @@ def test_long_videos_are_few_a_round() -> None:
     assert set(sizes(MILLION[:600], seconds=2.0 * MOST_S)[1:]) == {1}
 
 
+def test_films_after_clips_are_no_round_of_fifty_thousand() -> None:
+    clips, films = [VideoRef("/clip.mp4", 5_000_000, "f")] * 50_000, [VideoRef("/film.mp4", 2 << 30, "f")] * 2_000
+    rounds, seconds = Rounds([*clips, *films], UNIT_S), []
+    while taken := rounds.take():
+        seconds.append(sum(5.0 if video.uri == "/clip.mp4" else 7_200.0 for video in taken))
+        rounds.learn(len(taken), seconds[-1])
+    assert max(seconds) <= 5 * MOST_S  # a byte of a film shows more time than one of a clip, which nobody knows before
+    assert len(seconds) < 40
+
+
+def test_a_file_of_any_size_has_a_round() -> None:
+    rounds = Rounds([VideoRef("/clip.mp4", 1_000, "f")] * FIRST_VIDEOS + [VideoRef("/v.mp4", 1 << 50, "f")] * 2, UNIT_S)
+    rounds.take()
+    rounds.learn(FIRST_VIDEOS, 5.0 * FIRST_VIDEOS)
+    assert [len(rounds.take()) for _ in range(3)] == [1, 1, 0]
+
+
 def test_nothing_to_do_in_a_round_tells_nothing_of_the_next() -> None:
     assert sizes(MILLION[:10_000], seconds=0.0) == [FIRST_VIDEOS, FIRST_VIDEOS * GROWTH, 5_500]
 

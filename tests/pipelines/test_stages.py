@@ -4,23 +4,27 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
+import torch
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.read import dead_letters, open_archive, open_frames, read_commits
 from avs_core.archive.schema import RunRecord, run_key
 from avs_core.archive.verify import archive_digest, verify
-from avs_core.clip import VideoRef
+from avs_core.clip import Clip, Unit, VideoRef
 from avs_core.errors import AccessDenied, NotApplied, OutcomeUnknown, StorageError
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.models.bundle import load_bundle
 from avs_core.models.correlation import Weighing
 from avs_core.pipelines import stages, wire
+from avs_core.pipelines.flows import UnitFlows
 from avs_core.pipelines.inputs import find_videos
-from avs_core.pipelines.model_stage import SegmentUnit
+from avs_core.pipelines.model_stage import DEVICE_LOST, SegmentUnit, device_lost, end_process
+from avs_core.pipelines.pools import Pool, Pools
 from avs_core.pipelines.segment import run_record
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import (
@@ -150,6 +154,115 @@ def test_what_a_detector_keeps_names_the_run_though_no_weight_tells() -> None:
     assert first == third != second
 
 
+def test_a_row_that_was_whole_and_is_not_any_more_is_left_to_the_next_run(tmp_path: Path) -> None:
+    """Its staged units were collected, or its letters retried, since the ledger was read."""
+    archive = str(tmp_path / "archive")
+    ArchiveWriter(archive, RECORD).open_run()
+    row = new_row(cut(VideoRef("/v.mp4", 1, "f"), 10, 5)[-1]) | {"status": WHOLE}
+    done = CommitUnit(archive, RECORD)(row)
+    assert (done["status"], done["stage"], done["error_class"]) == (FAILED, "commit", "NotApplied")
+    assert "/v.mp4" in done["message"]
+    assert not read_commits(archive)
+
+
+@pytest.mark.parametrize(
+    ("fault", "lost"),
+    [
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), False),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("CUDA error: said by somebody else"), False),
+    ],
+)
+def test_which_errors_mean_that_the_gpu_is_lost_to_the_process(fault: Exception, lost: bool) -> None:
+    assert device_lost(fault) == lost
+
+
+class Broken(SegmentUnit):
+    """A model that raises."""
+
+    fault: Exception = RuntimeError()
+
+    def tables(self, unit: Unit, clip: Clip) -> NoReturn:
+        raise self.fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "ends", "failed"),
+    [
+        (RuntimeError("CUDA error: unspecified launch failure"), True, False),
+        (torch.AcceleratorError("CUDA error: out of memory"), False, True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False, True),
+        (RuntimeError("a bug of ours"), False, False),
+    ],
+)
+def test_a_process_that_lost_its_gpu_ends_and_no_other_does(fault: Exception, ends: bool, failed: bool) -> None:
+    """So that its unit is a suspect, and Ray starts another worker; what is a bug still ends the job."""
+    ended: list[BaseException] = []
+    stage = Broken("tpavi-light", "cpu", None, None, die=ended.append)
+    stage.fault = fault
+    clip = Clip(
+        frames=np.zeros((1, 1, 2, 2, 3), np.uint8),
+        frame_index=np.zeros((1, 1), np.int64),
+        frame_time_us=np.zeros((1, 1), np.int64),
+        waveform=np.zeros(16_000, np.float32),
+        audio_start_s=0.0,
+        height=2,
+        width=2,
+    )
+    row = new_row(unprobed(VideoRef("/v.mp4", 1, "f"))) | {"clip": wire.clip_to_bytes(clip)}
+    if failed:
+        assert stage(row)["status"] == FAILED
+    else:
+        with pytest.raises(RuntimeError):  # where the process does not end, as here
+            stage(row)
+    assert ended == ([fault] if ends else [])
+
+
+def test_a_process_that_can_not_load_its_model_for_want_of_a_gpu_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = RuntimeError("CUDA error: unspecified launch failure")
+
+    def broken(*arguments: object) -> NoReturn:
+        raise fault
+
+    monkeypatch.setattr("avs_core.pipelines.model_stage.open_segmenter", broken)
+    ended: list[BaseException] = []
+    with pytest.raises(RuntimeError):
+        SegmentUnit("tpavi-light", "cpu", None, None, die=ended.append)
+    assert ended == [fault]
+
+
+def test_a_process_ends_with_its_gpu_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    statuses: list[int] = []
+    monkeypatch.setattr("os._exit", statuses.append)
+    end_process(RuntimeError("CUDA error: uncorrectable ECC error encountered"))
+    assert statuses == [DEVICE_LOST]
+    assert "uncorrectable ECC" in caplog.text
+
+
+def test_workers_ask_the_registry_that_the_job_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Another node has neither the folder that the driver fetched the model to nor, perhaps, its environment."""
+    folder, asked = tiny_instances(tmp_path / "tiny"), list[tuple[str, str | None]]()
+
+    def resolved(model: str, tracking_uri: str | None = None) -> str:
+        asked.append((model, tracking_uri))
+        return folder
+
+    monkeypatch.setattr("avs_core.pipelines.model_stage.resolve_model", resolved)
+    config = SegmentConfig(archive="a", model="models:/tiny/3")
+    record = run_record(config, load_bundle(folder))
+    pools = Pools(*[Pool(1, 1.0)] * 4)
+    flows = UnitFlows(config, record, 64, stages.never, pools, "http://registry:5000")
+    plan = flows.segment
+    plan.kind(**plan.arguments)
+    assert asked == [("models:/tiny/3", "http://registry:5000")]
+
+
 def test_a_bad_file_passes_through_as_a_dead_letter(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 99)
     archive = str(tmp_path / "archive")
@@ -168,6 +281,20 @@ def test_a_file_that_vanished_is_dead_and_not_a_fault_of_the_job(tmp_path: Path)
     with closing(ProbeVideo(DecodeConfig(), DecodeLimits(), 300)) as probe:
         row = probe(row_to_probe(gone))
     assert (row["status"], row["error_class"]) == (DEAD, "denied")
+
+
+@pytest.mark.parametrize("key", ["clips/./x.mp4", "clips/../x.mp4", "clips/\0.mp4"])
+def test_a_key_that_no_uri_may_hold_is_one_dead_letter(tmp_path: Path, key: str) -> None:
+    listed = VideoRef(f"s3://b/{key}", 1, "etag-1")
+    with closing(ProbeVideo(DecodeConfig(), DecodeLimits(), 300)) as probe:
+        row = probe(row_to_probe(listed))
+    assert (row["status"], row["error_class"], row["stage"]) == (DEAD, "unreadable", "probe")
+    assert repr(listed.uri) in row["message"]
+    assert row["message"].endswith("rename the object")
+    ArchiveWriter(str(tmp_path), RECORD).open_run()
+    assert CommitUnit(str(tmp_path), RECORD)(row)["status"] == DEAD
+    assert dead_letters(str(tmp_path)).column("video_uri").to_pylist() == [listed.uri]
+    assert verify(str(tmp_path)).problems == ()
 
 
 def failing(faults: list[StorageError]) -> Callable[[], str]:
