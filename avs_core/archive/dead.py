@@ -32,7 +32,7 @@ def choose_letters(
         )
     letters = read_letters(uri, run)
     if video is not None:
-        names = {video, storage.normalise(video)}
+        names = {video, _normalised(video)}
         letters = [letter for letter in letters if names & {letter.video.uri, letter.unit_id}]
         if not letters:
             raise InputError(f"a video must have a dead letter to be shown or retried; {video} has none in {uri}")
@@ -40,14 +40,25 @@ def choose_letters(
 
 
 def file_now(letter: DeadLetter) -> str:
-    """What became of the letter's file since: "unchanged", "changed", "gone" or "denied"."""
+    """What became of the letter's file since: "unchanged", "changed", "gone" or "denied".
+
+    What no URI can name counts as gone.
+    """
     try:
         found = storage.info(letter.video.uri)
-    except NotFound:
+    except (NotFound, InputError):
         return "gone"
     except AccessDenied:
         return "denied"
     return "unchanged" if found.fingerprint == letter.video.fingerprint else "changed"
+
+
+def _normalised(video: str) -> str:
+    """A listing shows keys that no URI may hold, and they have letters too."""
+    try:
+        return storage.normalise(video)
+    except InputError:
+        return video
 
 
 def retry_letters(uri: str, letters: Iterable[DeadLetter], run: str | None = None) -> int:

@@ -141,6 +141,7 @@ def finding(
 def _objects(
     p: Float[Tensor, "N K"], masks: Float[Tensor, "N h w"], sounding: Float[Tensor, " N"], size: torch.Size
 ) -> FrameObjects:
+    """What is more likely something than nothing, under any sound; an archive has also what is lit though unsure."""
     kept = objects(p, masks)
     lit = enlarged(masks[kept], (size[0], size[1])) > 0 if len(kept) else torch.zeros(0, *size, dtype=torch.bool)
     return FrameObjects(lit.cpu(), p[kept].cpu(), sounding[kept].cpu())

@@ -172,7 +172,8 @@ class InstanceSegmenter(WindowSegmenter):
     """An instance-aware bundle at work: object 0, and each object that is seen, sounding or silent.
 
     An object is a query that is more likely something than nothing, or that is lit, and not a second look at a
-    stronger one. It sounds if it or a second look at it is lit: what object 0 shows has a name.
+    stronger one. It sounds if it or a second look at it is lit: what object 0 shows has a name, unless no query is sure
+    of a single pixel.
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto", threshold: float | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,20 +28,28 @@ DEVICE_LOST = 71
 Die = Callable[[BaseException], None]
 
 
+_FULL = re.compile(r"CUDA error: out of memory|_ALLOC_FAILED")
+_LOST = re.compile(
+    r"illegal memory access|illegal instruction|misaligned address|invalid program counter|hardware stack error"
+    r"|uncorrectable|unspecified launch failure|device-side assert|launch timed out|unknown error|_EXECUTION_FAILED"
+)
+"""What CUDA says where its context is broken for good ("sticky" errors), and its libraries where a kernel failed."""
+
+
 def lacks_memory(fault: BaseException) -> bool:
     """Whether the device was full: what comes later may fit."""
-    full = isinstance(fault, torch.AcceleratorError) and "out of memory" in str(fault)
+    full = isinstance(fault, RuntimeError) and _FULL.search(str(fault)) is not None
     return full or isinstance(fault, torch.OutOfMemoryError)
 
 
 def device_lost(fault: BaseException) -> bool:
-    """Whether no call to its GPU works in this process any more: so after any CUDA error but a lack of memory.
+    """Whether no call to its GPU works in this process any more, and another process may have better luck.
 
-    An ECC error, say, or an illegal access. PyTorch raises AcceleratorError, or RuntimeError where a library of CUDA's
-    (cuBLAS) stands between them.
+    Told by the text: PyTorch raises AcceleratorError or RuntimeError, and for what no other process can mend, such as a
+    GPU that its kernels were not built for, the same.
     """
-    of_device = isinstance(fault, RuntimeError) and "CUDA error" in str(fault)
-    return (of_device or isinstance(fault, torch.AcceleratorError)) and not lacks_memory(fault)
+    by_cuda = isinstance(fault, RuntimeError) and re.search(r"CUDA error|cuDNN error", str(fault)) is not None
+    return by_cuda and _LOST.search(str(fault)) is not None
 
 
 def end_process(fault: BaseException) -> None:

@@ -60,8 +60,8 @@ class Rounds:
     def learn(self, videos: int, seconds: float) -> None:
         """That many videos were taken last, and what of them is to be done takes so many seconds of video."""
         most = min(GROWTH * self._size, MOST_VIDEOS)
-        if seconds and self._bytes:
-            self._most_bytes = self._most_s * self._bytes / seconds
+        if self._bytes:
+            self._most_bytes = self._most_s * self._bytes / seconds if seconds else float("inf")
         self._size = max(1, min(most, int(self._most_s * videos / seconds))) if seconds else most
 
     def parts(self, rows: Sequence[Row]) -> Iterator[list[Row]]:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from avs_core.errors import ConfigError
+from avs_core.errors import ConfigError, StoppedEarly
 from avs_core.pipelines.brake import Brake
 
 HOUR_S = 3600.0
@@ -38,8 +38,11 @@ class ScheduleConfig(BaseModel):
     )
 
     def brake(self, now: datetime | None = None, clock: Callable[[], float] = time.monotonic) -> Brake:
-        """The brake of a job that starts `now`. Raises `ConfigError` for a budget without a price, and a deadline that
-        is over."""
+        """The brake of a job that starts `now`.
+
+        Raises `ConfigError` for a budget without a price, and `StoppedEarly` for a deadline that is over: a scheduler
+        may well try again too late.
+        """
         ends = {}
         if self.max_hours is not None:
             ends[f"its {self.max_hours:g} hours were over"] = self.max_hours * HOUR_S
@@ -50,7 +53,9 @@ class ScheduleConfig(BaseModel):
         if self.deadline is not None:
             left = (self.deadline.astimezone() - (now or datetime.now().astimezone())).total_seconds()
             if left <= 0:
-                raise ConfigError(f"a deadline must lie in the future, {self.deadline} is over")
+                raise StoppedEarly(
+                    f"nothing is taken up after a deadline, and {self.deadline} is over: nothing was done"
+                )
             ends[f"its deadline {self.deadline} was reached"] = left
         why = min(ends, key=ends.__getitem__, default="")
         return Brake(ends.get(why), why, self.grace_s, clock)

@@ -14,7 +14,7 @@ from avs_core.archive.layout import Software
 from avs_core.archive.ledger import load_ledger
 from avs_core.archive.read import DEAD_SCHEMA, dead_letters, read_letters
 from avs_core.archive.verify import archive_digest, verify
-from avs_core.clip import Unit
+from avs_core.clip import Unit, VideoRef
 from avs_core.errors import InputError
 from avs_core.pipelines.inputs import find_videos
 from tests.archive import sample
@@ -52,6 +52,13 @@ def test_letters_are_chosen_by_class_by_file_and_by_unit(filled: tuple[str, dict
         choose_letters(archive, classes=["oops"])
     with pytest.raises(InputError, match=r"/v/other.mp4 has none"):
         choose_letters(archive, video="/v/other.mp4")
+
+
+def test_a_letter_of_a_key_that_no_uri_may_hold_is_found_too(tmp_path: Path) -> None:
+    odd = Unit(VideoRef("s3://bucket/clips/./x.mp4", 5, "etag-5"), 0, 5)
+    sample.opened(archive := str(tmp_path / "archive")).dead_letter(odd, "unreadable", "why", "probe")
+    (letter,) = choose_letters(archive, video=odd.video.uri)
+    assert (letter.unit_id, file_now(letter)) == (odd.unit_id, "gone")
 
 
 def test_a_letter_that_is_retried_is_gone_and_its_attempts_stay(filled: tuple[str, dict[str, Unit]]) -> None:

@@ -5,15 +5,15 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
-from subprocess import list2cmdline
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from ray.dashboard.modules.job.cli import job_cli_group
 
 from avs_core import storage
 from avs_core.archive.dead import choose_letters, retry_letters
@@ -56,15 +56,32 @@ def commands(documents: dict[str, Any]) -> Iterator[list[str]]:
     for document in (*documents.values(),):
         for mapping in walk(document):
             words = mapping.get("args", shlex.split(str(mapping.get("entrypoint", ""))))
-            if isinstance(words, list) and words[:1] == ["avs"]:
-                yield list(map(substituted, words[1 : words.index("||")]))
+            if isinstance(words, list) and words[:2] == ["sh", "-c"]:
+                line = re.sub("`([^`]+)`", lambda found: said(found[1]), words[2].partition("||")[0])
+                name, *rest = shlex.split(line)
+                assert name == "avs"
+                yield rest
 
 
-def substituted(word: str) -> str:
-    """What a shell makes of a word that is a command in backquotes; others stay."""
-    if not re.fullmatch("`[^`]+`", word):
-        return word
-    return subprocess.run(["sh", "-c", word.strip("`")], capture_output=True, text=True, check=True).stdout.strip()
+def said(command: str) -> str:
+    """What a command prints."""
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def submitted(words: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The line that Ray's own `ray job submit -- …` has the cluster's shell read."""
+    lines: list[str] = []
+
+    class Client:
+        def submit_job(self, entrypoint: str, **_: object) -> None:
+            lines.append(entrypoint)
+            raise SystemExit(0)  # what it prints next is no matter of ours
+
+    monkeypatch.setattr("ray.dashboard.modules.job.cli._get_sdk_client", lambda *_, **__: Client())
+    done = CliRunner().invoke(job_cli_group, ["submit", "--no-wait", "--address", "http://head:8265", "--", *words])
+    assert done.exit_code == 0, done.output
+    (line,) = lines
+    return line
 
 
 def test_every_image_of_ours_has_the_version_that_is_pinned(documents: dict[str, Any], pins: dict[str, str]) -> None:
@@ -200,16 +217,15 @@ def test_a_job_that_is_stopped_has_longer_than_its_grace_on_every_head(documents
 
 @pytest.mark.parametrize(("code", "seen"), [(0, 0), (1, 1), (2, 1), (3, 0), (4, 0), (5, 0), (130, 1), (137, 1)])
 def test_the_night_repeats_only_what_a_repetition_may_mend(
-    documents: dict[str, Any], tmp_path: Path, code: int, seen: int
+    documents: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, seen: int
 ) -> None:
     told = tmp_path / "told"
     (tmp_path / "avs").write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {told}\nexit {code}\n")
     (tmp_path / "avs").chmod(0o755)
     (container,) = night_job(documents)["template"]["spec"]["containers"]
     assert container["command"] == ["ray", "job", "submit", "--submission-id", "$(POD)", "--"]
-    # as `ray job submit` joins the words, and the cluster's shell reads them
     done = subprocess.run(
-        ["sh", "-c", list2cmdline(container["args"])],
+        ["sh", "-c", submitted(container["args"], monkeypatch)],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         check=False,
     )
@@ -235,23 +251,20 @@ def test_a_pod_that_is_taken_away_stops_its_job_and_waits_for_it(documents: dict
 
 @pytest.mark.parametrize(("code", "seen"), [(0, 0), (1, 1), (2, 1), (3, 0), (130, 1), (137, 1)])
 def test_a_run_with_dead_letters_is_no_reason_for_another_cluster(
-    documents: dict[str, Any], tmp_path: Path, code: int, seen: int
+    documents: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, seen: int
 ) -> None:
-    submit = (
-        "import subprocess, sys; sys.exit(subprocess.run(subprocess.list2cmdline(sys.argv[1:]), shell=True).returncode)"
-    )
-    for name, script in {"avs": f"exit {code}", "ray": f"shift 3; exec {sys.executable} -c '{submit}' \"$@\""}.items():
+    told = tmp_path / "told"
+    for name, script in {"avs": f"exit {code}", "ray": f"shift 3; printf '%s\\0' \"$@\" > {told}"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     spec = kubernetes(documents)["RayJob"]["spec"]
     assert spec["submissionMode"] == "K8sJobMode"
-    # as KubeRay writes it into the submitter's script, whose `ray job submit` joins the words for the cluster's shell
-    done = subprocess.run(
-        ["bash", "-c", f"ray job submit -- {spec['entrypoint'].strip()} ;"],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        check=False,
-    )
-    assert done.returncode == seen
+    # as KubeRay writes it into the submitter's script, whose `ray job submit` has the cluster's shell read it
+    subprocess.run(["bash", "-c", f"ray job submit -- {spec['entrypoint'].strip()} ;"], env=environment, check=True)
+    words = told.read_text().split("\0")[:-1]
+    line = submitted(words, monkeypatch)
+    assert subprocess.run(["sh", "-c", line], env=environment, check=False).returncode == seen
 
 
 def statements(root: Path, name: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from avs_core.errors import ConfigError
+from avs_core.errors import ConfigError, StoppedEarly
 from avs_core.pipelines.brake import Brake
 from avs_core.pipelines.reprocess import stopped_by_sigterm
 from avs_core.pipelines.schedule_config import ScheduleConfig
@@ -68,7 +68,7 @@ def test_a_budget_needs_a_price_and_a_deadline_a_future() -> None:
     with pytest.raises(ConfigError, match="--price-hour"):
         ScheduleConfig(budget=1.0).brake()
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    with pytest.raises(ConfigError, match="in the future"):
+    with pytest.raises(StoppedEarly, match="is over: nothing was done"):
         ScheduleConfig(deadline=now - timedelta(seconds=1)).brake(now)
     assert ScheduleConfig().brake().reason == ""
 

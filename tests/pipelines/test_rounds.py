@@ -59,6 +59,17 @@ def test_nothing_to_do_in_a_round_tells_nothing_of_the_next() -> None:
     assert sizes(MILLION[:10_000], seconds=0.0) == [FIRST_VIDEOS, FIRST_VIDEOS * GROWTH, 5_500]
 
 
+def test_films_of_which_nothing_is_to_be_done_do_not_come_one_by_one() -> None:
+    clips = [VideoRef(f"/{number}.mp4", 1_000_000, "f") for number in range(FIRST_VIDEOS)]
+    films = [VideoRef(f"/film{number}.mp4", 2 << 30, "f") for number in range(2_000)]
+    rounds, taken = Rounds([*clips, *films], UNIT_S), list[int]()
+    while videos := rounds.take():
+        taken.append(len(videos))
+        rounds.learn(len(videos), 600.0 * len(videos) if len(taken) == 1 else 0.0)
+    assert sum(taken) == len(clips) + len(films)
+    assert len(taken) < 6
+
+
 def test_no_videos_no_round() -> None:
     assert sizes([], seconds=5.0) == []
 

@@ -171,6 +171,9 @@ def test_a_row_that_was_whole_and_is_not_any_more_is_left_to_the_next_run(tmp_pa
         (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
         (RuntimeError("CUDA error: uncorrectable ECC error encountered"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False),
+        (torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device"), False),
         (torch.AcceleratorError("CUDA error: out of memory"), False),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
@@ -195,6 +198,7 @@ class Broken(SegmentUnit):
     [
         (RuntimeError("CUDA error: unspecified launch failure"), True, False),
         (torch.AcceleratorError("CUDA error: out of memory"), False, True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False, True),
         (torch.OutOfMemoryError("CUDA out of memory"), False, True),
         (RuntimeError("a bug of ours"), False, False),
     ],
