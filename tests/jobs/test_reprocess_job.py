@@ -48,7 +48,6 @@ def wait_for_commits(archive: Path, count: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.ci_slice
 def test_readers_change_over_when_the_new_run_covers_the_videos(videos: Path, tmp_path: Path) -> None:
     archive = str(tmp_path / "archive")
     first = end(start(str(videos), "--archive", archive))
@@ -111,6 +110,7 @@ def test_patience_ends(videos: Path, tmp_path: Path, demo_clips: list[Path]) -> 
     assert not verify(str(archive)).problems
 
 
+@pytest.mark.ci_slice
 def test_two_schedulers_do_not_double_the_work(videos: Path, tmp_path: Path) -> None:
     archive = str(tmp_path / "archive")
     first = start(str(videos), "--archive", archive)

@@ -187,7 +187,7 @@ def test_workers_must_be_some(source_set: SourceSet, tmp_path: Path) -> None:
 @pytest.mark.integration
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("default")  # Ray's own, which differ between its versions
-@pytest.mark.parametrize("where", [{"workers": 2}, pytest.param({"address": "local"}, marks=pytest.mark.ci_slice)])
+@pytest.mark.parametrize("where", [{"workers": 2}, {"address": "local"}])
 def test_processes_and_ray_give_the_same_bytes(
     built: Path, source_set: SourceSet, tmp_path: Path, where: dict[str, object]
 ) -> None:

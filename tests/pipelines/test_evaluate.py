@@ -32,7 +32,6 @@ def settings(**changes: object) -> EvaluateConfig:
 
 @pytest.mark.integration
 @pytest.mark.timeout(600)
-@pytest.mark.ci_slice
 @RAYS_OWN
 def test_ray_and_this_process_give_identical_figures(bundle: str, tmp_path: Path) -> None:
     data = open_dataset(str(write_benchmark(tmp_path / "data", SPLITS)))
