@@ -38,8 +38,11 @@ KEPT = 3
 
 
 class Holder(StoredRecord):
-    """Who took a lease. For people, but for `nonce`: two containers may agree in all the rest, and by it a holder knows
-    its own write again ("" in the files of older versions)."""
+    """Who took a lease, for people.
+
+    `nonce` is how a holder knows its own write again, since two containers may agree in all the rest; "" in the files
+    of older versions.
+    """
 
     host: str
     pid: int

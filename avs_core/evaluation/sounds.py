@@ -126,7 +126,7 @@ class SoundBank:
     def _load(self, ref: ClipRef) -> Heard:
         clip = self._data.load(ref, _GLANCE, self._alignment)
         if clip.instances:
-            sounding = np.any([one.sounding for one in clip.instances or ()], axis=0)
+            sounding = np.any([one.sounding for one in clip.instances], axis=0)
         else:
             sounding = clip.masks.any((1, 2)) | ~clip.labelled
         return Heard(clip.waveform, clip.sound, tuple(np.flatnonzero(sounding).tolist()))

@@ -64,7 +64,7 @@ class UnitFlows:
         }
         commit = {"archive": config.archive, "record": record, "software": software()}
         self._decode = StagePlan("decode", DecodeUnit, decode)
-        self.segment = StagePlan("segment", SegmentUnit, model)
+        self._segment = StagePlan("segment", SegmentUnit, model)
         self._commit = StagePlan("commit", CommitUnit, commit)
         self._pools, self._unit_s = pools, config.unit_length_s
 
@@ -74,7 +74,7 @@ class UnitFlows:
         dataset = pack_blocks(pack(rows, self._unit_s, max(pools.decode.workers, pools.segment.workers)))
         stages = (
             (self._decode, pools.decode),
-            (self.segment, pools.segment),
+            (self._segment, pools.segment),
             (self._commit, pools.commit),
         )
         with witness() as seen:
@@ -84,7 +84,7 @@ class UnitFlows:
 
     def alone(self, rows: Sequence[Row]) -> Rows:
         """All stages in one worker, a row at a time on each node."""
-        return _alone(rows, [self._decode, self.segment, self._commit], self._pools.alone)
+        return _alone(rows, [self._decode, self._segment, self._commit], self._pools.alone)
 
 
 def _alone(rows: Sequence[Row], plans: Sequence[StagePlan], pool: Pool) -> Rows:

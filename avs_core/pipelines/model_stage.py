@@ -26,7 +26,7 @@ DEVICE_LOST = 71
 """Exit status of a worker that ended with its GPU."""
 
 Die = Callable[[BaseException], None]
-
+"""What a process does about its lost GPU."""
 
 _FULL = re.compile(r"CUDA error: out of memory|_ALLOC_FAILED")
 _LOST = re.compile(

@@ -16,13 +16,19 @@ SHARE = 0.08
 """Of all requests: several a unit, and yet a job that ends."""
 
 
-def disturb(scene: Scene, server: S3Server, choice: faulty_s3.Choice) -> dict[str, object]:
-    """One job that sees the store through a front; how it ended."""
+JOBS = 3
+"""At most: what is drawn may leave a job nearly in peace, and what was refused is asked for again by the next."""
+
+
+def disturb(scene: Scene, server: S3Server, choice: faulty_s3.Choice) -> None:
+    """Jobs that see the store through a front, until it has failed often enough: one of them, as a rule."""
     with faulty_s3.in_front_of(server, choice) as front:
-        ended = end(scene.start(environment=front.server.environment), 1, *DONE)
+        for _ in range(JOBS):
+            end(scene.start(environment=front.server.environment), 1, *DONE)
+            if front.injected > 5:
+                break
         scene.toll.injected = front.injected
     assert scene.toll.injected > 5
-    return ended
 
 
 REFUSALS = (

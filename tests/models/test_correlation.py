@@ -50,6 +50,15 @@ def test_the_sounding_score_is_the_weight_of_what_is_something() -> None:
     assert float(sounding[0, 0, 0]) == pytest.approx(0.9 * weight, abs=1e-5)
 
 
+def test_what_shows_nothing_is_nobodys_rival() -> None:
+    found, heard = scene()
+    empty = found.masks.clone()
+    empty[:, :, 0] = -9.0  # the one that is heard best
+    told = evidence(found.probabilities, empty > 0, torch.sigmoid(heard))
+    alone = evidence(found.probabilities[:, :, 1:], found.masks[:, :, 1:] > 0, torch.sigmoid(heard))
+    torch.testing.assert_close(told[:, :, 1:], alone)
+
+
 def test_a_better_explanation_at_hand_makes_an_object_less_likely() -> None:
     found, heard = scene()
     alone = Proposals(found.classes[:, :, 1:], found.masks[:, :, 1:])

@@ -262,7 +262,7 @@ def test_workers_ask_the_registry_that_the_job_asked(monkeypatch: pytest.MonkeyP
     record = run_record(config, load_bundle(folder))
     pools = Pools(*[Pool(1, 1.0)] * 4)
     flows = UnitFlows(config, record, 64, stages.never, pools, "http://registry:5000")
-    plan = flows.segment
+    plan = flows._segment
     plan.kind(**plan.arguments)
     assert asked == [("models:/tiny/3", "http://registry:5000")]
 
