@@ -10,12 +10,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 
 from avs_core.errors import AvsError, MediaTooLarge
 from avs_core.media.clips import decode_clip
 from avs_core.media.memory import limit_memory
 from avs_core.media.messages import (
+    Arrays,
     Header,
     clip_parts,
     config_from_parts,
@@ -38,6 +40,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not break the protocol
+    gc.freeze()  # what was imported stays: to look through it at each file costs a third of a probe
     write_message(answers, {"ready": True})
     while True:
         try:
@@ -45,8 +48,6 @@ def main() -> None:
         except EOFError:
             return
         answer(request, answers)
-        # A container and its streams refer to each other; left to Python's own time they pile up, frames and all.
-        gc.collect()
 
 
 def die_with_parent(parent: int) -> None:
@@ -58,21 +59,29 @@ def die_with_parent(parent: int) -> None:
 
 
 def answer(request: Header, answers: io.BufferedIOBase) -> None:
-    """Do what one request asks and write its answer, with heartbeats before it."""
-    beat = Heart(answers)
+    """Do what one request asks and write its answer, with heartbeats before it.
+
+    The file is let go of before that: who crashes over it then is asked for it still, and no other file is blamed.
+    """
+    header, arrays = _done(request, Heart(answers))
+    # A container and its streams refer to each other; left to Python's own time they pile up, frames and all.
+    gc.collect()
+    write_message(answers, header, arrays)
+
+
+def _done(request: Header, beat: Callable[[], None]) -> tuple[Header, Arrays]:
     limit_memory(request["memory_mb"])
     try:
         if request["act"] == "probe":
             info = probe(request["uri"], request["max_pixels"], request["max_hours"], beat)
-            write_message(answers, {"info": asdict(info)})
-        else:
-            unit, config = unit_from_parts(request["unit"]), config_from_parts(request["config"])
-            header, arrays = clip_parts(decode_clip(unit, config, request["max_pixels"], beat))
-            write_message(answers, {"clip": header}, arrays)
+            return {"info": asdict(info)}, {}
+        unit, config = unit_from_parts(request["unit"]), config_from_parts(request["config"])
+        header, arrays = clip_parts(decode_clip(unit, config, request["max_pixels"], beat))
+        return {"clip": header}, arrays
     except MemoryError:
-        write_message(answers, fault_parts(too_much_memory(request)))
+        return fault_parts(too_much_memory(request)), {}
     except AvsError as fault:
-        write_message(answers, fault_parts(fault))
+        return fault_parts(fault), {}
 
 
 def too_much_memory(request: Header) -> MediaTooLarge:

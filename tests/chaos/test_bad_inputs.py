@@ -1,10 +1,12 @@
-"""Inputs that hang, eat memory or are no videos, and decoding processes that crash or stand still under good ones."""
+"""Inputs that hang, eat memory, crash whoever decodes them or are no videos; decoders that die under good ones."""
 
 import os
 import signal
 import subprocess
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
@@ -43,6 +45,40 @@ def decoding(job: "subprocess.Popen[str]", names: set[str]) -> tuple[int, str] |
     return None
 
 
+def lengthy(path: Path) -> None:
+    """Eight seconds of coarse noise at 1080p: whoever decodes it has it open for long enough to be seen."""
+    coarse = np.random.default_rng(0).integers(0, 256, (1080 * 3 // 2 // 60, 1920 // 60), np.uint8)
+    noise = np.kron(coarse, np.ones((60, 60), np.uint8))
+    with av.open(path, "w") as out:
+        stream = out.add_stream("libx264", 25, options={"preset": "ultrafast", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        for number in range(8 * 25):
+            rolled = np.roll(noise, number * 7, axis=1)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(rolled, format="yuv420p")))
+        out.mux(stream.encode(None))
+
+
+@contextmanager
+def deadly(job: "subprocess.Popen[str]", name: str) -> Iterator[list[int]]:
+    """Whoever opens this video crashes, every time; who did so far."""
+    crashed: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            if found := decoding(job, {name}):
+                with suppress(ProcessLookupError):
+                    os.kill(found[0], signal.SIGSEGV)
+                crashed.extend({found[0]}.difference(crashed))
+
+    (thread := threading.Thread(target=watch)).start()
+    try:
+        yield crashed
+    finally:
+        over.set()
+        thread.join()
+
+
 def strike(job: "subprocess.Popen[str]", how: signal.Signals, names: set[str]) -> bool:
     """Whether a process that decodes one of these videos was struck; the video is then none of them any more."""
     deadline = time.monotonic() + 120
@@ -51,13 +87,14 @@ def strike(job: "subprocess.Popen[str]", how: signal.Signals, names: set[str]) -
             os.kill(found[0], how)
             names.remove(found[1])
             return True
+        time.sleep(0.005)
     return False
 
 
 def test_the_guilty_are_dead_of_the_right_class_and_the_innocent_are_done(
     tmp_path: Path, demo_clips: list[Path], toll: Toll
 ) -> None:
-    toll.fault = "inputs that hang, eat memory, are garbage; decoders killed, crashed and stopped under good ones"
+    toll.fault = "inputs that hang, eat memory, crash, are garbage; decoders killed, crashed, stopped under good ones"
     (videos := tmp_path / "videos").mkdir()
     for clip in demo_clips[:CLIPS]:
         (videos / clip.name).write_bytes(clip.read_bytes())
@@ -65,6 +102,7 @@ def test_the_guilty_are_dead_of_the_right_class_and_the_innocent_are_done(
     end(start("segment", str(videos), "--archive", str(peaceful), *QUIETLY, *UNITS), 0)
 
     huge(videos / "huge.mp4")
+    lengthy(videos / "crashing.mp4")
     (videos / "garbage.mp4").write_bytes(b"not a video at all" * 100)
     (videos / "hanging.mp4").write_bytes(demo_clips[0].read_bytes())
     began = time.monotonic()
@@ -73,13 +111,20 @@ def test_the_guilty_are_dead_of_the_right_class_and_the_innocent_are_done(
     (videos / "hanging.mp4").unlink()  # it was listed; whoever opens it now waits for ever
     os.mkfifo(videos / "hanging.mp4")
     innocent = {clip.name for clip in demo_clips[:CLIPS]}  # a second strike would meet it where it runs alone
-    struck = sum(strike(job, how, innocent) for how in STRIKES)
-    toll.injected = 3 + struck
-    end(job, 3)
+    with deadly(job, "crashing.mp4") as crashed:
+        struck = sum(strike(job, how, innocent) for how in STRIKES)
+        end(job, 3)
+    toll.injected = 3 + struck + len(crashed)
     assert struck == len(STRIKES)
+    assert len(crashed) > 1
     toll.lost_s = time.monotonic() - began
     found = outcome(str(archive))
-    assert found.dead == (("garbage.mp4", "unreadable"), ("hanging.mp4", "timeout"), ("huge.mp4", "too_large"))
+    assert set(found.dead) == {
+        ("crashing.mp4", "decoder_crash"),
+        ("garbage.mp4", "unreadable"),
+        ("hanging.mp4", "timeout"),
+        ("huge.mp4", "too_large"),
+    }
     assert found.done == {clip.name for clip in demo_clips[:CLIPS]}
     assert shown(str(archive)) == shown(str(peaceful))
     toll.survived = True

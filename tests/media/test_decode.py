@@ -107,6 +107,37 @@ def test_a_crash_is_reported_and_survived(plain: Path, tmp_path: Path) -> None:
         assert decoder.probe(str(plain)).seconds == 3
 
 
+CRASHING_LATE = """
+import avs_core.media.probe as probing, os, signal
+
+class Container:
+    def __init__(self):
+        self.stream = self
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+def probe(uri, *rest, look=probing.probe):
+    if "guilty" in uri:
+        Container()
+    return look(uri, *rest)
+
+probing.probe = probe
+"""
+
+
+def test_who_crashes_as_he_lets_go_of_a_file_blames_that_one_and_not_the_next(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CRASHING_LATE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (guilty := tmp_path / "guilty.mp4").write_bytes(plain.read_bytes())
+    with GuardedDecoder(limits=LIMITS) as decoder:
+        with pytest.raises(DecoderCrashed, match=r"guilty\.mp4 was killed by SIGSEGV"):
+            decoder.probe(str(guilty))
+        assert decoder.probe(str(plain)).seconds == 3
+
+
 def test_a_child_that_died_between_two_files_is_replaced(plain: Path) -> None:
     with GuardedDecoder(limits=LIMITS) as decoder:
         decoder.probe(str(plain))

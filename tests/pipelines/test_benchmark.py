@@ -132,7 +132,6 @@ def _disk_that_is_full_after(count: int, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.mark.slow
-@pytest.mark.ci_slice
 def test_an_interrupted_build_goes_on_and_ends_the_same(
     built: Path, source_set: SourceSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
