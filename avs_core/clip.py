@@ -20,7 +20,8 @@ AUDIO_RATE = 16_000
 class VideoRef:
     """One video file as the planner saw it.
 
-    `fingerprint` identifies the content without reading it (etag and size; on disk size and modification time);
+    `fingerprint` identifies the content without reading it (etag and size; on disk size and modification time; of a
+    file that was put back, when that was, too, see avs_core.archive.versions);
     `modified_us` (µs since 1970) orders two versions of the same URI. `content` is the SHA-256 of what was read,
     "" where nobody has read it or the store's etag says as much: it tells a touched file from a changed one.
     """

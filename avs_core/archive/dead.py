@@ -13,6 +13,7 @@ from avs_core.archive.layout import DeadLetter, dead_folder, unit_path
 from avs_core.archive.ledger import load_ledger, video_keys
 from avs_core.archive.read import DEAD_SCHEMA, letters_table, read_letters, resolve_run
 from avs_core.archive.schema import canonical_json
+from avs_core.archive.versions import fingerprint_of_file
 from avs_core.errors import DEAD_CLASSES, AccessDenied, InputError, NotFound
 
 EXPORTS = (".csv", ".parquet", ".json", ".txt")
@@ -50,7 +51,7 @@ def file_now(letter: DeadLetter) -> str:
         return "gone"
     except AccessDenied:
         return "denied"
-    return "unchanged" if found.fingerprint == letter.video.fingerprint else "changed"
+    return "unchanged" if found.fingerprint == fingerprint_of_file(letter.video.fingerprint) else "changed"
 
 
 def _normalised(video: str) -> str:

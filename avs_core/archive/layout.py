@@ -54,6 +54,13 @@ class VideoRecord(StoredRecord):
         )
 
 
+class TouchRecord(StoredRecord):
+    """The version of a video that is there now, and the key of the one whose masks stand for it."""
+
+    video: VideoRecord
+    as_key: str
+
+
 class FileRecord(StoredRecord):
     """A Parquet file of a commit; `path` is relative to the archive."""
 

@@ -11,6 +11,7 @@ from avs_core.archive.layout import (
     CommitInfo,
     DeadLetter,
     Record,
+    TouchRecord,
     VideoRecord,
     dead_folder,
     parse,
@@ -20,7 +21,6 @@ from avs_core.archive.layout import (
 )
 from avs_core.archive.ledger import VIDEO_ID
 from avs_core.archive.state import READERS
-from avs_core.archive.touched import TouchRecord
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import ConfigError, CorruptArchive, NotFound
 

@@ -12,6 +12,7 @@ from avs_core.archive.current import current, keep_current
 from avs_core.archive.findings import Finding, findings
 from avs_core.archive.read import dead_letters
 from avs_core.archive.schema import RunRecord, run_key
+from avs_core.archive.versions import as_versions
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import DecoderUnavailable, MediaError, StorageError
 from avs_core.media.decode import GuardedDecoder
@@ -62,11 +63,12 @@ def run_main_job(
     A run beside another one takes no readers away from it: they get it once somebody, or a scheduled job, chooses it.
     """
     inputs, out = list(inputs), Path(job.out)
-    videos = find_videos(inputs)
+    listed = find_videos(inputs)
     handed = handed_on(config.model, job.tracking_uri, out)
     config = config.model_copy(update={"model": handed.model})
     bundle = load_bundle(resolve_model(config.model, handed.registry))
     record = run_record(config, bundle)
+    videos = as_versions(config.archive, run_key(record), listed)
     keep_current(config.archive, run_key(record))
     with _tracked(job, out, config, record, inputs) as tracker:
         result = segment(videos, config, record, tracker, Progress(), brake, registry=handed.registry)

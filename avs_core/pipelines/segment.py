@@ -18,11 +18,12 @@ from avs_core import storage
 from avs_core.archive.attempts import Attempts
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.dead import forget_replaced
+from avs_core.archive.layout import TouchRecord
 from avs_core.archive.ledger import Ledger, dead_keys, load_ledger
 from avs_core.archive.schema import RunRecord
 from avs_core.archive.staging import VideoWriter
 from avs_core.archive.stats import JobStats, record_stats
-from avs_core.archive.touched import TouchRecord, earlier_versions, record_touch
+from avs_core.archive.touched import earlier_versions, record_touch
 from avs_core.clip import VideoRef
 from avs_core.errors import NotApplied, OutcomeUnknown
 from avs_core.media.versions import decoder_versions

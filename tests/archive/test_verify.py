@@ -11,10 +11,10 @@ import pytest
 
 from avs_core import storage
 from avs_core.archive.current import make_current
-from avs_core.archive.layout import VideoRecord
+from avs_core.archive.layout import TouchRecord, VideoRecord
 from avs_core.archive.ledger import load_ledger
 from avs_core.archive.schema import to_parquet
-from avs_core.archive.touched import TouchRecord, record_touch
+from avs_core.archive.touched import record_touch
 from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import CorruptArchive, InputError

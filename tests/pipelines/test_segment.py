@@ -9,9 +9,8 @@ from rich.console import Console
 
 from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
-from avs_core.archive.layout import VideoRecord
+from avs_core.archive.layout import TouchRecord, VideoRecord
 from avs_core.archive.ledger import Ledger, load_ledger
-from avs_core.archive.touched import TouchRecord
 from avs_core.clip import VideoRef
 from avs_core.errors import AccessDenied, NotApplied, OutcomeUnknown
 from avs_core.pipelines import stages

@@ -1,0 +1,109 @@
+"""Files that are put back: an older copy, or the very one of before, is what readers see in the end."""
+
+from dataclasses import replace
+
+import pytest
+
+from avs_core import storage
+from avs_core.archive.compact import compact
+from avs_core.archive.gc import gc
+from avs_core.archive.ledger import load_ledger
+from avs_core.archive.read import videos
+from avs_core.archive.schema import run_key
+from avs_core.archive.touched import earlier_versions, record_touch
+from avs_core.archive.verify import verify
+from avs_core.archive.versions import as_versions, fingerprint_of_file
+from avs_core.clip import VideoRef
+from avs_core.pipelines.plan import State, make_plan
+from tests.archive import sample
+
+KEY = run_key(sample.RECORD)
+A = VideoRef("s3://videos/film.mp4", 7, "a-7", 1_000, content="aa" * 32)
+B = VideoRef("s3://videos/film.mp4", 7, "b-7", 2_000, content="bb" * 32)
+
+
+def night(archive: str, listed: VideoRef) -> State:
+    """What a job would do with the file that is listed, and that done."""
+    (video,) = as_versions(archive, KEY, [listed])
+    (state,) = make_plan([video], archive, KEY).states
+    if state.to_do:
+        writer = sample.opened(archive)
+        for unit in sample.units(video, 2):
+            sample.commit(writer, unit)
+    return state
+
+
+def shown(archive: str) -> str:
+    """The fingerprint of the file of which readers see the masks."""
+    (fingerprint,) = videos(archive)["fingerprint"].to_pylist()
+    return fingerprint_of_file(fingerprint)
+
+
+def tidy(archive: str) -> None:
+    """What a careful owner does every night."""
+    compact(archive)
+    gc(archive, older_than_s=0.0, now_s=4e9)
+
+
+@pytest.mark.parametrize("tidied", [False, True])
+def test_the_file_of_before_is_shown_again_however_often_it_comes_back(archive: str, tidied: bool) -> None:
+    for number, file in enumerate([A, B, A, B, A]):
+        listed = replace(file, modified_us=1_000 * (number + 1))
+        assert night(archive, listed).to_do
+        assert shown(archive) == file.fingerprint
+        if tidied:
+            tidy(archive)
+        assert night(archive, listed) == State.DONE
+        assert shown(archive) == file.fingerprint
+    assert not verify(archive).problems
+
+
+@pytest.mark.parametrize("files", [[B, A], [B, A, B, A, B]])
+def test_an_older_copy_is_shown_though_a_newer_file_was_there(archive: str, files: list[VideoRef]) -> None:
+    """As `cp -p` and `rsync -a` leave it: with the time of modification that it had."""
+    for file in files:
+        assert night(archive, file).to_do
+        assert shown(archive) == file.fingerprint
+        tidy(archive)
+        assert night(archive, file) == State.DONE
+        assert shown(archive) == file.fingerprint
+
+
+def test_an_older_copy_that_is_broken_is_not_tried_every_night(archive: str) -> None:
+    night(archive, B)
+    (video,) = as_versions(archive, KEY, [A])
+    sample.opened(archive).dead_letter(sample.units(video)[0], "unreadable", "no header", "probe")
+    again = as_versions(archive, KEY, [A])
+    assert make_plan(again, archive, KEY, load_ledger(archive, KEY)).states == [State.DEAD]
+
+
+def touch(archive: str, listed: VideoRef) -> None:
+    (video,) = as_versions(archive, KEY, [listed])
+    record = earlier_versions(archive, KEY, load_ledger(archive, KEY), [video])[video.uri]
+    record_touch(archive, KEY, video, record)
+
+
+def test_a_touched_file_that_is_put_back_is_done_again_only_if_another_was_there_meanwhile(archive: str) -> None:
+    night(archive, A)
+    touch(archive, touched := replace(A, fingerprint="touched-7", modified_us=1_500))
+    assert night(archive, touched) == State.DONE
+    assert night(archive, A) == State.DONE
+    night(archive, B)
+    assert night(archive, back := replace(touched, modified_us=3_000)) == State.CHANGED
+    assert shown(archive) == touched.fingerprint
+    assert night(archive, back) == State.DONE
+
+
+def test_an_older_copy_with_the_content_that_is_shown_is_touched_once(archive: str) -> None:
+    night(archive, B)
+    touch(archive, copy := replace(B, fingerprint="copy-7", modified_us=500))
+    assert night(archive, copy) == State.DONE
+    assert shown(archive) == B.fingerprint
+
+
+def test_nothing_is_opened_where_nothing_was_put_back(archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    night(archive, A)
+    new = replace(B, uri="s3://videos/new.mp4")
+    monkeypatch.setattr(storage, "read_bytes", lambda uri: pytest.fail(f"{uri} was read"))
+    assert as_versions(archive, KEY, [A, new]) == [A, new]
+    assert as_versions(f"{archive}-of-nothing", KEY, [A]) == [A]
