@@ -28,7 +28,7 @@ def reprocess(
     For cron: one job at a time works on an archive, and what one does not finish the next one does. SIGTERM, the
     deadline and the budget let it finish what is in work. Exit code 0 when all is done, 1 when some must be run again,
     3 when some videos ended as dead letters, 4 when another job is at work, 5 when it stopped before the end or readers
-    do not get its run yet: it covers too little, or another job took over.
+    do not get its run: it covers too little, another job took over, or a person went back from it (avs runs use).
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def reprocess(
         covered = {"coverage": done.coverage.share, "lost": done.coverage.lost, "missing": done.coverage.missing}
         line = {**asdict(done.job.result), **covered}
         readers = {"current": done.current, "switched": done.switched, "overtaken": done.overtaken}
-        print(json_format.dumps({**line, **readers}))
+        print(json_format.dumps({**line, **readers, "withdrawn": done.withdrawn}))
     else:
         print_scheduled(done, schedule.coverage)
     return scheduled_exit_code(done)

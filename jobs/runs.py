@@ -41,6 +41,8 @@ def list_runs(archive: str, /, *, json: Annotated[bool, Parameter(negative="")] 
 def use(archive: str, run: str, /) -> int:
     """Make a run the one that readers get who name none.
 
+    A scheduled job does not go back to the run that is left in this way; it goes on to a newer one.
+
     Parameters
     ----------
     archive
@@ -48,9 +50,9 @@ def use(archive: str, run: str, /) -> int:
     run
         Its run key.
     """
-    from avs_core.archive.current import make_current
+    from avs_core.archive.current import PERSON, make_current
 
-    choice = make_current(archive, run)
+    choice = make_current(archive, run, by=PERSON)
     print(f"{run} is current" + (f", {choice.before} was" if choice.before else ""))
     return 0
 

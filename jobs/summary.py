@@ -54,6 +54,8 @@ def print_scheduled(done: Reprocessed, wanted: float) -> None:
         print(f"{held}; it is the one that readers get")
     elif done.overtaken:
         print(f"{held}; another job took the lease over, and what readers get is its choice: {done.current}")
+    elif done.withdrawn:
+        print(f"{held}; avs runs use took readers away from it, and only avs runs use brings them back: {done.current}")
     else:
         lost = f"; {covered.lost} that readers have now are dead letters in it" if covered.lost else ""
         if covered.missing:

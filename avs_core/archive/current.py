@@ -13,13 +13,21 @@ from avs_core.archive.layout import CURRENT, RUNS, SUFFIX, StoredRecord, parse, 
 from avs_core.archive.schema import canonical_json
 from avs_core.errors import CommitConflict, InputError
 
+PERSON = "person"
+JOB = "job"
+
 
 class Choice(StoredRecord):
-    """The run that is current from this number on, and the one before it ("" for none)."""
+    """The run that is current from this number on, and the one before it ("" for none); who chose it."""
 
     number: int
     run_key: str
     before: str
+    by: str = JOB
+
+    def goes_back_from(self, run_key: str) -> bool:
+        """Whether a person chose so and left that run: no job is to undo it."""
+        return self.by == PERSON and self.before == run_key
 
 
 def current(archive: str) -> Choice | None:
@@ -32,8 +40,8 @@ def current(archive: str) -> Choice | None:
     return parse(Choice, storage.read_bytes(uri), uri)
 
 
-def make_current(archive: str, run_key: str, check: Callable[[], None] | None = None) -> Choice:
-    """Readers get this run from now on; doing it again changes nothing.
+def make_current(archive: str, run_key: str, check: Callable[[], None] | None = None, by: str = JOB) -> Choice:
+    """Readers get this run from now on; doing it again changes nothing. `by` is PERSON or JOB.
 
     `check` is called after the look at what is current and before the change, and stops it by raising. A choice that
     somebody makes after that is not undone, however long this process stands still.
@@ -49,7 +57,7 @@ def make_current(archive: str, run_key: str, check: Callable[[], None] | None = 
     if check is not None:
         check()
     number, before = (chosen.number + 1, chosen.run_key) if chosen else (1, "")
-    choice = Choice(number=number, run_key=run_key, before=before)
+    choice = Choice(number=number, run_key=run_key, before=before, by=by)
     if not settle(_uri(archive, number), canonical_json(choice.model_dump(mode="json"))):
         raise CommitConflict(f"a choice must follow the one before; another run became current in {archive} just now")
     return choice

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 
 from avs_core import storage
 from avs_core.archive.layout import DeadLetter, dead_folder, unit_path
-from avs_core.archive.ledger import load_ledger, video_keys
+from avs_core.archive.ledger import VIDEO_ID, Ledger, load_ledger, video_ids, video_keys
 from avs_core.archive.read import DEAD_SCHEMA, letters_table, read_letters, resolve_run
 from avs_core.archive.schema import canonical_json
-from avs_core.archive.versions import fingerprint_of_file
+from avs_core.archive.state import read_letters_of
+from avs_core.archive.versions import fingerprint_of_file, newest_commits, order_of
 from avs_core.errors import DEAD_CLASSES, AccessDenied, InputError, NotFound
 
 EXPORTS = (".csv", ".parquet", ".json", ".txt")
@@ -75,12 +76,27 @@ def retry_letters(uri: str, letters: Iterable[DeadLetter], run: str | None = Non
 
 
 def forget_replaced(uri: str, run_key: str, doubtful: frozenset[str]) -> None:
-    """Remove the letters of committed units, and those that were in doubt whose videos are settled in another cut."""
+    """Remove the letters of committed units, those that were in doubt whose videos are settled in another cut, and
+    those of versions of a video that are older than the one that readers see."""
     archive = storage.normalise(uri)
     now = load_ledger(archive, run_key)
     keys = video_keys(replace(now, dead=now.dead - doubtful))
     replaced = {unit_id for unit_id in now.dead & doubtful if keys.settled(unit_id.partition("-")[0])}
-    _remove(archive, run_key, sorted(replaced | now.overruled))
+    _remove(archive, run_key, sorted(replaced | now.overruled | _outdated(archive, run_key, now)))
+
+
+def _outdated(archive: str, run_key: str, ledger: Ledger) -> set[str]:
+    """The dead units of older versions. Opened are the letters of those videos of which a version is done."""
+    done = video_keys(ledger).done
+    ids = video_ids(done) if ledger.dead else set()
+    dead = (unit_id for unit_id in ledger.dead if unit_id[:VIDEO_ID] in ids)
+    named = {unit_id for unit_id in dead if unit_id.partition("-")[0] not in done}
+    newest = newest_commits(archive, run_key, ledger, {unit_id[:VIDEO_ID] for unit_id in named})
+    return {
+        letter.unit_id
+        for letter in read_letters_of(archive, run_key, named)
+        if letter.video.video_id in newest and order_of(letter.video) < order_of(newest[letter.video.video_id].video)
+    }
 
 
 def _remove(archive: str, run_key: str, unit_ids: Iterable[str]) -> None:

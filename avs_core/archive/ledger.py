@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from avs_core import storage
-from avs_core.archive.layout import DeadLetter, commits_folder, dead_folder, staging, touched_folder, unit_ids
-from avs_core.archive.state import read_records
+from avs_core.archive.layout import commits_folder, dead_folder, staging, touched_folder, unit_ids
+from avs_core.archive.state import read_letters_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def load_ledger(uri: str, run_key: str, decoder: str | None = None) -> Ledger:
 
 
 def _doubtful(archive: str, run_key: str, dead: frozenset[str], decoder: str) -> frozenset[str]:
-    letters = read_records(archive, dead_folder(run_key), DeadLetter, dead)
+    letters = read_letters_of(archive, run_key, dead)
     return frozenset(letter.unit_id for letter in letters if letter.doubtful(decoder))
 
 

@@ -30,7 +30,7 @@ from avs_core.archive.ledger import VIDEO_ID
 from avs_core.archive.merge import pending_videos, read_videos
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_GROUP, ROW_SCHEMA, TRACK_SCHEMA, RunRecord, read_table
 from avs_core.archive.snapshots import NO_FILE, manifest_rows, read_snapshot, snapshot_ages
-from avs_core.archive.state import RunState, load_state, read_records
+from avs_core.archive.state import RunState, load_state, read_letters_of, read_records
 from avs_core.archive.tracks import TRACK_ORDER, tracks_of
 from avs_core.errors import InputError
 
@@ -192,7 +192,7 @@ def read_letters(uri: str, run: str | None = None) -> list[DeadLetter]:
     archive = storage.normalise(uri)
     key = resolve_run(archive, run)
     dead = unit_ids(archive, dead_folder(key)) - unit_ids(archive, commits_folder(key))
-    letters = read_records(archive, dead_folder(key), DeadLetter, dead)
+    letters = read_letters_of(archive, key, dead)
     return sorted(letters, key=lambda letter: (letter.video.uri, letter.unit_id))
 
 

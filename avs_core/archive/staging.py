@@ -32,7 +32,7 @@ from avs_core.archive.layout import (
 from avs_core.archive.ledger import Ledger
 from avs_core.archive.numbering import Numbering
 from avs_core.clip import Unit
-from avs_core.errors import CommitConflict, NotFound
+from avs_core.errors import CommitConflict, CorruptArchive, NotApplied, NotFound
 
 
 class VideoWriter:
@@ -67,7 +67,8 @@ class VideoWriter:
         units = [replace(unit, start_s=i, stop_s=i + 1, index=i) for i in range(unit.of)]  # for their names alone
         if not all(one.unit_id in staged or self._settled(one) for one in units):
             return False
-        committed = [self._record(commits_folder(self._writer.run_key), one) for one in units]
+        # Last to first: another publisher commits first to last, so no unit is seen without those before it.
+        committed = [self._record(commits_folder(self._writer.run_key), one) for one in reversed(units)][::-1]
         rows = CommittedRows(self._writer.uri, self._writer.run_key)
         numbering = Numbering(last=max((_highest(rows.of(one)) for one in committed if one), default=0))
         for one, done in zip(units, committed, strict=True):
@@ -85,20 +86,35 @@ class VideoWriter:
             self._clear(staged_folder(self._writer.run_key, key), left)
 
     def _commit(self, unit: Unit, numbering: Numbering, rows: CommittedRows) -> None:
-        """Number a staged unit and commit it, unless another publisher did meanwhile and has cleared up."""
-        record = self._record(staged_folder(self._writer.run_key, unit.video.video_key), unit)
+        """Number a staged unit and commit it, unless another publisher did meanwhile and has cleared up.
+
+        Raises `NotApplied` where the unit is gone, or damaged and removed: it has to be done again.
+        """
         try:
-            if record is None:
-                raise NotFound(f"{unit.unit_id} was staged and is not any more")
-            sightings, frames = (read_listed(self._writer.uri, file) for file in (record.data, record.frames))
-        except NotFound:
+            record, sightings, frames = self._staged(unit)
+        except NotFound as gone:
             committed = self._record(commits_folder(self._writer.run_key), unit)
             if committed is None:
-                raise
+                raise NotApplied(f"a staged unit must stay until it is committed: {gone}; run the job again") from gone
             numbering.follow(rows.of(committed))
             return
         whole = replace(unit, start_s=record.start_s, stop_s=record.stop_s)
         self._writer.commit_unit(whole, numbering.number(sightings), frames, record.flags)
+
+    def _staged(self, unit: Unit) -> tuple[CommitInfo, pa.Table, pa.Table]:
+        """Its record, what it saw, what it looked at. Raises `NotFound`; `NotApplied` for a damaged one, which goes."""
+        folder = staged_folder(self._writer.run_key, unit.video.video_key)
+        try:
+            record = self._record(folder, unit)
+            if record is None:
+                raise NotFound(f"{unit.unit_id} was staged and is not any more")
+            return record, *(read_listed(self._writer.uri, file) for file in (record.data, record.frames))
+        except CorruptArchive as damage:
+            storage.delete(storage.join(self._writer.uri, unit_path(folder, unit.unit_id)))
+            self._clear(folder, {unit.unit_id})
+            raise NotApplied(
+                f"a staged unit must be as it was written: {damage}; it is removed, run the job again"
+            ) from damage
 
     def _settled(self, unit: Unit) -> bool:
         """Committed, or dead of what will last: what comes late would get other numbers than what comes in time."""

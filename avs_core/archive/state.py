@@ -17,8 +17,18 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from avs_core import storage
-from avs_core.archive.layout import CommitInfo, commits_folder, dead_folder, parse, unit_ids, unit_path
+from avs_core.archive.layout import (
+    SUFFIX,
+    CommitInfo,
+    DeadLetter,
+    commits_folder,
+    dead_folder,
+    parse,
+    unit_ids,
+    unit_path,
+)
 from avs_core.archive.snapshots import MANIFEST_SCHEMA, NO_FILE, MergedFile, OpenSnapshot, open_snapshot
+from avs_core.errors import NotFound
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -118,6 +128,24 @@ def read_records(archive: str, folder: str, kind: type[Record], names: Iterable[
     uris = [storage.join(archive, unit_path(folder, unit_id)) for unit_id in sorted(names)]
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(lambda uri: parse(kind, storage.read_bytes(uri), uri), uris))
+
+
+def read_letters_of(archive: str, run_key: str, names: Iterable[str]) -> list[DeadLetter]:
+    """The dead letters of these units, sorted by unit id, but for those that are gone since they were listed.
+
+    Letters are the only records that go: people have videos tried again, and jobs forget what is settled otherwise.
+    """
+    folder = storage.join(archive, dead_folder(run_key))
+
+    def read(unit_id: str) -> DeadLetter | None:
+        uri = storage.join(folder, f"{unit_id}{SUFFIX}")
+        try:
+            return parse(DeadLetter, storage.read_bytes(uri), uri)
+        except NotFound:
+            return None
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return [letter for letter in pool.map(read, sorted(names)) if letter is not None]
 
 
 @dataclass

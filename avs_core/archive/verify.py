@@ -18,10 +18,20 @@ from avs_core.archive.layout import (
     commits_folder,
     dead_folder,
     parse,
+    staged_folder,
+    staging,
     unit_ids,
+    unit_path,
 )
 from avs_core.archive.read import runs
-from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, canonical_json, read_table, run_key
+from avs_core.archive.schema import (
+    FRAME_SCHEMA,
+    ROW_SCHEMA,
+    SIGHTING_SCHEMA,
+    canonical_json,
+    read_table,
+    run_key,
+)
 from avs_core.archive.snapshots import SNAPSHOTS
 from avs_core.archive.state import read_records
 from avs_core.archive.verify_merged import check_snapshots, mask_problems
@@ -79,6 +89,7 @@ def verify(uri: str) -> VerifyReport:
             problems.append(f"run {key}: its record has the key {run_key(record)}")
         letters, names = unit_ids(archive, dead_folder(key)), unit_ids(archive, commits_folder(key))
         problems.extend((*check_letters(archive, key, letters), *check_touched(archive, key)))
+        problems.extend(_check_staged(archive, key))
         both = sorted(letters & names)
         # One driver gave a unit up while another finished it: every reader goes by the commit.
         notes.extend(f"unit {unit_id}: committed and dead in run {key}; the commit counts" for unit_id in both)
@@ -146,6 +157,25 @@ def _check(archive: str, commit: CommitInfo, covered: bool) -> Iterator[str]:
     if len(tables) == 2:
         instances, frames = tables
         yield from _check_rows(commit, instances, frames)
+
+
+def _check_staged(archive: str, run_key: str) -> Iterator[str]:
+    """Units that wait for the others of their video; one that is gone, or committed, was published meanwhile."""
+    for unit_id in sorted(unit_ids(archive, staging(run_key), recursive=True)):
+        folder = staged_folder(run_key, unit_id.partition("-")[0])
+        uri = storage.join(archive, unit_path(folder, unit_id))
+        try:
+            staged = parse(CommitInfo, storage.read_bytes(uri), uri)
+        except NotFound:
+            continue
+        except CorruptArchive as error:
+            yield f"staged unit {unit_id}: {error}"
+            continue
+        for file, schema in ((staged.data, SIGHTING_SCHEMA), (staged.frames, FRAME_SCHEMA)):
+            problem, _ = _load(archive, file, schema)
+            committed = storage.join(archive, unit_path(commits_folder(run_key), unit_id))
+            if problem and storage.is_file(uri) and not storage.is_file(committed):
+                yield f"staged unit {unit_id}: {file.path}: {problem}"
 
 
 def _load(archive: str, file: FileRecord, schema: pa.Schema) -> tuple[str, pa.Table | None]:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from avs_core import masks, storage
-from avs_core.archive.layout import CommitInfo, FileRecord
+from avs_core.archive.layout import CommitInfo, FileRecord, commits_folder, parse, unit_path
 from avs_core.archive.merge import sha256_of
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, TRACK_SCHEMA
 from avs_core.archive.snapshots import (
@@ -49,7 +49,8 @@ def check_snapshots(archive: str, run_key: str, commits: Mapping[str, CommitInfo
             problems.append(f"snapshot {number}: {error}")
             continue
         covered = frozenset(manifest["unit_id"].to_pylist())
-        problems.extend(f"snapshot {number}: {problem}" for problem in _against_commits(manifest, commits))
+        wrong = _against_commits(archive, run_key, manifest, commits)
+        problems.extend(f"snapshot {number}: {problem}" for problem in wrong)
         for index, file in enumerate(snapshot.files):
             if file.data.path not in listed:
                 found = _check_file(archive, file, manifest.filter(pc.equal(manifest["file"], index)))
@@ -68,16 +69,26 @@ def mask_problems(instances: pa.Table, first: int = 0) -> Iterator[str]:
             yield f"row {index}: its area or box is not that of its mask"
 
 
-def _against_commits(manifest: pa.Table, commits: Mapping[str, CommitInfo]) -> Iterator[str]:
-    """Units that were never committed, or with other row counts."""
+def _against_commits(
+    archive: str, run_key: str, manifest: pa.Table, commits: Mapping[str, CommitInfo]
+) -> Iterator[str]:
+    """Units that were never committed, also since the commits were listed, or with other row counts."""
     columns = ("unit_id", "data_rows", "frame_rows")
     for unit_id, data, frames in zip(*(manifest[name].to_pylist() for name in columns), strict=True):
-        commit = commits.get(unit_id)
+        commit = commits.get(unit_id) or _commit(archive, run_key, unit_id)
         if commit is None:
             yield f"unit {unit_id}: it covers it, and there is no such commit"
         elif (commit.data.rows, commit.frames.rows) != (data, frames):
             said = f"the commit says {commit.data.rows} and {commit.frames.rows}"
             yield f"unit {unit_id}: {data} rows and {frames} frames, {said}"
+
+
+def _commit(archive: str, run_key: str, unit_id: str) -> CommitInfo | None:
+    uri = storage.join(archive, unit_path(commits_folder(run_key), unit_id))
+    try:
+        return parse(CommitInfo, storage.read_bytes(uri), uri)
+    except NotFound:
+        return None
 
 
 def _check_file(archive: str, file: MergedFile, units: pa.Table) -> Iterator[str]:

@@ -63,7 +63,7 @@ def newest_commits(archive: str, run_key: str, ledger: Ledger, video_ids: Collec
     versions: dict[str, list[CommitInfo]] = defaultdict(list)
     for commit in read_records(archive, commits_folder(run_key), CommitInfo, units.values()):
         versions[commit.video.video_id].append(commit)
-    return {video_id: max(commits, key=lambda commit: _order(commit.video)) for video_id, commits in versions.items()}
+    return {video_id: max(commits, key=lambda commit: order_of(commit.video)) for video_id, commits in versions.items()}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _Run:
     def as_version(self, video: VideoRef, newest: CommitInfo) -> VideoRef:
         """The video, or as often put back as it takes to be what readers see, or newer than that and not done yet."""
         shown, now = newest.video, video
-        while not self._is(now, newest) and (now.video_key in self.keys.done or _order(now) < _order(shown)):
+        while not self._is(now, newest) and (now.video_key in self.keys.done or order_of(now) < order_of(shown)):
             fingerprint = f"{now.fingerprint}{AGAIN}{video.modified_us}"
             modified_us = max(video.modified_us, shown.modified_us + 1)
             now = replace(now, fingerprint=fingerprint, modified_us=modified_us)
@@ -92,6 +92,6 @@ class _Run:
         return parse(TouchRecord, storage.read_bytes(uri), uri).as_key == newest.unit_id.partition("-")[0]
 
 
-def _order(video: VideoRef | VideoRecord) -> tuple[int, str]:
+def order_of(video: VideoRef | VideoRecord) -> tuple[int, str]:
     """What orders versions, as readers do."""
     return video.modified_us, video.fingerprint

@@ -32,6 +32,7 @@ class Reprocessed:
 
     switched   readers got another run before
     overtaken  it covered enough, but another job had taken the lease over: what readers get is that one's choice
+    withdrawn  it covers enough, but a person took readers away from it (`avs runs use`), and no job undoes that
     """
 
     job: DoneJob
@@ -39,6 +40,7 @@ class Reprocessed:
     current: str
     switched: bool = False
     overtaken: bool = False
+    withdrawn: bool = False
 
     @property
     def shown(self) -> bool:
@@ -74,7 +76,9 @@ def reprocess(
 
 def _switched(done: DoneJob, covered: Coverage, lease: Lease) -> Reprocessed:
     """Let readers have the run, unless the job slept and another one has the lease by now: it may know a newer run."""
-    before = _shown(done)
+    before, chosen = _shown(done), current(done.result.archive)
+    if chosen is not None and chosen.goes_back_from(done.result.run_key):
+        return Reprocessed(done, covered, before, withdrawn=True)
     try:
         make_current(done.result.archive, done.result.run_key, lease.check)
     except LeaseHeld as held:

@@ -27,10 +27,12 @@ from avs_core.archive.staging import VideoWriter
 from avs_core.archive.touched import content_hash
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import (
+    CorruptArchive,
     DecoderUnavailable,
     InputError,
     MediaError,
     NotApplied,
+    NotFound,
     OutcomeUnknown,
     StorageError,
     UnreadableMedia,
@@ -195,7 +197,7 @@ class CommitUnit:
     def __call__(self, row: Row) -> Row:
         """Record the unit, unless the job was stopped before it.
 
-        A store that is away for a moment fails the unit, not the job.
+        A store that is away for a moment fails the unit, not the job; so does what is lost or damaged of its video.
         """
         started, wait_s = time.perf_counter(), waited(row)
         unit = wire.unit_from_text(row["unit"])
@@ -206,7 +208,7 @@ class CommitUnit:
                 with_retries(lambda: self._bury(unit, row))
             elif row["status"] == WHOLE:
                 self._publish(unit)
-        except (OutcomeUnknown, NotApplied) as fault:
+        except (OutcomeUnknown, NotApplied, NotFound, CorruptArchive) as fault:
             return failed_row(row, "commit", fault)
         seconds = time.perf_counter() - started
         return row | {"rows": b"", "frames": b"", "commit_s": seconds, "commit_wait_s": wait_s}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 from avs_core.archive.attempts import Attempts
-from avs_core.errors import NotApplied, OutcomeUnknown
+from avs_core.errors import DEAD_CLASSES, NotApplied, OutcomeUnknown
 from avs_core.pipelines import wire
 from avs_core.pipelines.stages import OK, SUSPECT, Row, new_row, with_retries
 
@@ -59,8 +59,13 @@ class Aside:
 
 
 def note(row: Row, attempts: Attempts) -> None:
-    """Put a try that failed on record; a store that is away for a moment costs the note, not the job."""
+    """Put a try that failed on record; a store that is away for a moment costs the note, not the job.
+
+    Of what the store refused the first try alone: every job asks for it again, for ever.
+    """
     unit = wire.unit_from_text(row["unit"])
+    if DEAD_CLASSES[row["error_class"]].by_store and attempts.count(unit.unit_id):
+        return
     try:
         with_retries(lambda: attempts.note(unit, row["error_class"], row["stage"]))
     except (NotApplied, OutcomeUnknown) as fault:

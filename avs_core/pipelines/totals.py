@@ -1,9 +1,11 @@
 """What a job has done so far, and how many dead videos it bears."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from avs_core import storage
+from avs_core.archive.ledger import Ledger, dead_keys, video_keys
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import TooManyDeadLetters
 from avs_core.pipelines import wire
@@ -37,6 +39,7 @@ class Totals:
     video_seconds: float = 0.0
     videos: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
     dead: dict[str, str] = field(default_factory=dict)
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("decode_s", "segment_s", "commit_s"), 0.0))
 
@@ -65,7 +68,19 @@ class Totals:
     def fail(self, video: VideoRef, message: str) -> None:
         """Count what the store or the machine kept us from."""
         self.failed += 1
+        self.unfinished.add(video.uri)
         LOG.warning("not done, the next run takes it up again: %s: %s", video.uri, message)
+
+    def fail_unfinished(self, videos: Iterable[VideoRef], ledger: Ledger) -> None:
+        """Count those that all workers reported done and that the archive does not hold as a whole.
+
+        What others of their units had staged was removed meanwhile, by gc or by a person who had letters tried again.
+        """
+        keys, dead = video_keys(ledger), dead_keys(ledger)
+        for video in videos:
+            told = video.uri in self.left or video.uri in self.unfinished
+            if not told and video.video_key not in dead and not keys.settled(video.video_key):
+                self.fail(video, "a part of it that was done before is gone")
 
     def check_dead(self, config: SegmentConfig, plan: Plan) -> None:
         """Raises `TooManyDeadLetters` once enough videos came to their end to tell: whatever kills all of them, a

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avs_core import storage
-from avs_core.archive.current import current, make_current
+from avs_core.archive.current import PERSON, current, make_current
 from avs_core.archive.lease import REPROCESS, Times, leased
 from avs_core.archive.read import open_archive, resolve_run
 from avs_core.archive.removal import remove_run
@@ -45,6 +45,14 @@ def test_readers_get_the_current_run_unless_they_name_another(two_runs: str) -> 
     found = current(two_runs)
     assert found is not None
     assert found.number == 2
+
+
+def test_what_a_person_left_is_known_until_the_next_choice(two_runs: str) -> None:
+    for key in (FIRST, SECOND):
+        make_current(two_runs, key)
+    assert not make_current(two_runs, SECOND).goes_back_from(FIRST)
+    assert make_current(two_runs, FIRST, by=PERSON).goes_back_from(SECOND)
+    assert not make_current(two_runs, SECOND).goes_back_from(FIRST)
 
 
 def test_a_run_that_is_not_there_is_refused(two_runs: str) -> None:

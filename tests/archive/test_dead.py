@@ -2,23 +2,27 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from avs_core import storage
 from avs_core.archive.attempts import Attempts
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.dead import choose_letters, export_letters, file_now, forget_replaced, retry_letters
 from avs_core.archive.layout import Software
 from avs_core.archive.ledger import load_ledger
 from avs_core.archive.read import DEAD_SCHEMA, dead_letters, read_letters
+from avs_core.archive.schema import run_key
 from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import InputError
 from avs_core.pipelines.inputs import find_videos
 from tests.archive import sample
 
+OTHER = sample.video("other")
 OLD, NEW = Software(code="1", decoder="pyav 1"), Software(code="1", decoder="pyav 2")
 
 
@@ -181,3 +185,31 @@ def test_a_letter_that_was_written_anew_is_not_forgotten(archive: str) -> None:
     writer.dead_letter(dead, "corrupt", "bad packet", "decode")
     forget_replaced(archive, writer.run_key, doubtful)
     assert [row["decoder"] for row in dead_letters(archive).to_pylist()] == [NEW.decoder]
+
+
+def test_a_letter_of_an_older_version_goes_once_a_newer_one_is_done_and_no_other_does(archive: str) -> None:
+    writer = sample.opened(archive)
+    (before,), (now,), (other,) = (sample.units(video) for video in (sample.video(), sample.video(version=2), OTHER))
+    for unit in (before, other):
+        writer.dead_letter(unit, "truncated", "it was listed while it was uploaded", "decode")
+    sample.commit(writer, now)
+    newer = sample.units(sample.video(version=3))[0]
+    writer.dead_letter(newer, "truncated", "broken since", "decode")
+    forget_replaced(archive, writer.run_key, frozenset())
+    assert {letter.unit_id for letter in read_letters(archive)} == {other.unit_id, newer.unit_id}
+
+
+def test_a_letter_that_goes_while_letters_are_read_is_left_out(
+    filled: tuple[str, dict[str, Unit]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, _ = filled
+    first, *others = read_letters(archive)
+
+    def read(uri: str, read: Callable[[str], bytes] = storage.read_bytes) -> bytes:
+        if first.unit_id in uri:
+            storage.delete(uri)
+        return read(uri)
+
+    monkeypatch.setattr(storage, "read_bytes", read)
+    assert read_letters(archive) == others
+    assert first.unit_id not in load_ledger(archive, run_key(sample.RECORD), "another decoder").dead

@@ -1,7 +1,7 @@
 """Cut videos: the same rows whatever the cut and whoever comes first, whole or not at all, whatever dies."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from pathlib import Path
@@ -22,7 +22,7 @@ from avs_core.archive.schema import ROW_SCHEMA, FrameRow, frame_table, sighting_
 from avs_core.archive.staging import VideoWriter
 from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import Unit
-from avs_core.errors import CommitConflict, CorruptArchive
+from avs_core.errors import CommitConflict, NotApplied
 from avs_core.pipelines.units import cut
 from tests.archive import sample
 from tests.archive.crasher import Crash, Crasher
@@ -205,15 +205,6 @@ def test_many_who_bring_units_at_once_publish_one_video(archive: str, tmp_path: 
     assert archive_digest(archive) == archive_digest(str(tmp_path / "alone"))
 
 
-def test_a_staged_file_that_was_changed_is_not_published(tmp_path: Path) -> None:
-    first, *others = units()
-    bring(str(tmp_path), others)
-    (path,) = tmp_path.glob(f"_staged/*/*/{others[0].unit_id}.data.parquet")
-    path.write_bytes(b"x" + path.read_bytes()[1:])
-    with pytest.raises(CorruptArchive, match=r"data\.parquet"):
-        bring(str(tmp_path), [first])
-
-
 CALLS = ("put_if_absent", "read_bytes", "is_file", "list_files", "delete")
 
 
@@ -281,3 +272,49 @@ def test_a_dead_unit_is_done_after_its_video_was_merged_and_the_unit_files_are_g
 
     assert rows(apart.uri) == rows(whole.uri)
     assert not verify(apart.uri).problems
+
+
+def test_who_looks_slowly_while_another_one_publishes_comes_to_the_same(
+    archive: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one commits all units between two looks at what is committed."""
+    bring(str(tmp_path / "undisturbed"), units())
+    writer = sample.opened(archive)
+    for unit in units():
+        writer.stage_unit(unit, *tables(unit))
+    looks: list[str] = []
+
+    def slowly(uri: str, read: Callable[[str], bytes] = storage.read_bytes) -> bytes:
+        looks.append(uri)
+        try:
+            return read(uri)
+        finally:
+            if looks == [uri]:
+                assert VideoWriter(writer).publish(units()[0])
+
+    monkeypatch.setattr(storage, "read_bytes", slowly)
+    assert VideoWriter(writer).publish(units()[0])
+    monkeypatch.undo()
+    assert "_commits" in looks[0]
+    assert rows(archive) == rows(str(tmp_path / "undisturbed"))
+
+
+@pytest.mark.parametrize("what", [".json", ".data.parquet", ".frames.parquet"])
+def test_a_staged_unit_that_is_damaged_is_found_and_done_again_and_nothing_else(archive: str, what: str) -> None:
+    writer = sample.opened(archive)
+    *some, last = units()
+    for unit in some:
+        writer.stage_unit(unit, *tables(unit))
+    (damaged,) = (info.uri for info in storage.list_files(archive) if f"{some[1].unit_id}{what}" in info.uri)
+    content = storage.read_bytes(damaged)
+    storage.write_bytes(damaged, content[:20] + bytes([content[20] ^ 255]) + content[21:])
+    assert [some[1].unit_id in problem for problem in verify(archive).problems] == [True]
+
+    with pytest.raises(NotApplied, match="run the job again"):
+        VideoWriter(writer).finish(last, *tables(last))
+    left = load_ledger(archive, writer.run_key)
+    assert left.staged | left.committed == {some[0].unit_id, last.unit_id}
+    assert verify(archive).problems == ()
+    bring(archive, units())
+    assert len(read_commits(archive)) == len(units())
+    assert verify(archive).problems == ()

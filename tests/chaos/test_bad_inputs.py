@@ -87,7 +87,6 @@ def strike(job: "subprocess.Popen[str]", how: signal.Signals, names: set[str]) -
             os.kill(found[0], how)
             names.remove(found[1])
             return True
-        time.sleep(0.005)
     return False
 
 

@@ -1,13 +1,18 @@
 """How many dead videos a job bears before it calls itself failed."""
 
+from pathlib import Path
+
 import pytest
 
+from avs_core.archive.ledger import load_ledger
+from avs_core.archive.staging import VideoWriter
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import TooManyDeadLetters
 from avs_core.pipelines.plan import Plan, State
 from avs_core.pipelines.segment_config import SegmentConfig
 from avs_core.pipelines.stages import DEAD, OK, Row, new_row
 from avs_core.pipelines.totals import JUDGED_EVERY, JUDGED_FROM, Totals, check_dead_share
+from tests.archive import sample
 
 TENTH = SegmentConfig(archive="/masks", max_dead_share=0.1)
 FRESH = Plan([], [])
@@ -77,3 +82,16 @@ def test_the_first_folder_may_be_broken() -> None:
     counted = totals(good=0, dead=JUDGED_EVERY)
     counted.taken = JUDGED_FROM - 1
     counted.check_doomed(TENTH, FRESH)
+
+
+def test_a_video_that_all_call_done_and_that_is_not_whole_is_not_done(tmp_path: Path) -> None:
+    """Its other half was staged by an earlier job and collected while this one worked."""
+    writer = sample.opened(str(tmp_path / "archive"))
+    half, whole, dead, failed, left = (sample.video(name) for name in ("half", "whole", "dead", "failed", "left"))
+    VideoWriter(writer).finish(last := sample.units(half, 2)[1], *sample.sightings(last))
+    sample.commit(writer, sample.units(whole)[0])
+    writer.dead_letter(sample.units(dead)[0], "denied", "", "probe")
+    counted = Totals(left={left.uri})
+    counted.fail(failed, "the store was away")
+    counted.fail_unfinished([half, whole, dead, failed, left], load_ledger(writer.uri, writer.run_key, "a decoder"))
+    assert (counted.failed, counted.unfinished) == (2, {half.uri, failed.uri})

@@ -25,6 +25,8 @@ from avs_core.pipelines.reprocess import Reprocessed, reprocess
 from avs_core.pipelines.schedule_config import ScheduleConfig
 from avs_core.pipelines.segment import SegmentResult
 from avs_core.pipelines.segment_config import SegmentConfig
+from jobs.reprocess import scheduled_exit_code
+from jobs.runs import use as runs_use
 from tests.archive import sample
 
 NEW = sample.RECORD.model_copy(update={"thresholds": {"mask": 0.75}})
@@ -155,6 +157,18 @@ def test_a_job_that_holds_its_lease_changes_readers_over(archive: str, rerun: Ca
     assert resolve_run(archive, None) == SECOND
     again = rerun()
     assert (again.switched, again.shown) == (False, True)
+
+
+def test_no_job_undoes_that_a_person_went_back(archive: str, rerun: Callable[..., Reprocessed]) -> None:
+    rerun()
+    assert runs_use(archive, FIRST) == 0
+    done = rerun()
+    assert (done.switched, done.withdrawn, done.shown, done.current) == (False, True, False, FIRST)
+    assert scheduled_exit_code(done) == 5
+    assert resolve_run(archive, None) == FIRST
+    runs_use(archive, SECOND)
+    assert (done := rerun()).shown
+    assert not done.withdrawn
 
 
 def test_a_job_that_slept_does_not_take_the_newer_run_from_readers(
