@@ -83,6 +83,13 @@ def window_examples(
 class FrontEnd(Protocol):
     """What an audio encoder is fed. Compared with ==, and picklable: Ray sends it to its workers."""
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many samples before the first of its seconds, and after the last, examples sound at most: ≥ 0.
+
+        So much more is decoded on both sides of a unit; a front end that hears still further hears the cut.
+        """
+
     def examples(
         self,
         waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"],
@@ -99,6 +106,11 @@ class FrontEnd(Protocol):
 @dataclass(frozen=True)
 class LogMel:
     """Examples (T, 1, 96, 64), see `window_examples`."""
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """An example lasts 0.975 s from the start of its second on, or from earlier in its window (official)."""
+        return 0, 0
 
     def examples(
         self,
@@ -121,6 +133,20 @@ class Samples:
         if self.around_s <= 0:
             raise ConfigError(f"an example must last some time, got around_s {self.around_s}")
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """See FrontEnd."""
+        return max(self._early, 0), max(self._length - AUDIO_RATE - self._early, 0)
+
+    @property
+    def _length(self) -> int:
+        return round(self.around_s * AUDIO_RATE)
+
+    @property
+    def _early(self) -> int:
+        """Samples before its second at which an example starts: whole ones, so that no cut rounds otherwise."""
+        return round((self.around_s - 1) / 2 * AUDIO_RATE)
+
     def examples(
         self,
         waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"],
@@ -133,8 +159,8 @@ class Samples:
             raise ConfigError(f"samples are taken second by second: alignment must be aligned, got {alignment}")
         if seconds < 1:
             raise ConfigError(f"a window has at least 1 second, got {seconds}")
-        length, early = round(self.around_s * AUDIO_RATE), (self.around_s - 1) / 2
-        return torch.stack([_excerpt(waveform, start_s + k - early, length).float() for k in range(seconds)])
+        starts = ((start_s + k) * AUDIO_RATE for k in range(seconds))
+        return torch.stack([_samples(waveform, round(start) - self._early, self._length).float() for start in starts])
 
 
 LOG_MEL = LogMel()
@@ -144,8 +170,14 @@ def _excerpt(
     waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"], start_s: float | int, samples: int
 ) -> Float64[Tensor, " samples"]:
     """`samples` samples from the time `start_s` on, silence outside the waveform."""
+    return _samples(waveform, round(start_s * AUDIO_RATE), samples)
+
+
+def _samples(
+    waveform: Float[np.ndarray, " n"] | Float[Tensor, " n"], start: int, samples: int
+) -> Float64[Tensor, " samples"]:
+    """`samples` samples from the sample `start` on, which may be negative; silence outside the waveform."""
     source = torch.as_tensor(waveform, dtype=torch.float64, device="cpu")
-    start = round(start_s * AUDIO_RATE)
     first, last = max(start, 0), min(start + samples, len(source))
     excerpt = torch.zeros(samples, dtype=torch.float64)
     if first < last:

@@ -18,7 +18,8 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Num
+from einops import rearrange, reduce
+from jaxtyping import Bool, Float, Int64, Num
 from torch import Tensor
 
 from avs_core.errors import ConfigError
@@ -102,7 +103,7 @@ def avm_semantic(
     sounds = (logits.argmax(2) != 0).float().flatten(0, 1)[:, None]
     losses = []
     for Z, a in heard:
-        m = F.adaptive_avg_pool2d(sounds, (Z.shape[-2], Z.shape[-1]))
+        m = cell_means(sounds, (Z.shape[-2], Z.shape[-1]))
         v = (Z.flatten(0, 1) * m).mean((-2, -1))
         losses.append(_kl(a[labelled], v[labelled.flatten()]) / labelled.sum())
     return torch.stack(losses).mean()
@@ -140,12 +141,29 @@ def _over_stages(
         if heard is None:
             raise ConfigError(f"stage {stage} of this net doesn't hear: leave it out of stages={counted}")
         Z, a = visual[stage].flatten(0, -4), heard.flatten(0, -2)
-        m = torch.sigmoid(F.adaptive_avg_pool2d(masks, (Z.shape[-2], Z.shape[-1])))
+        m = torch.sigmoid(cell_means(masks, (Z.shape[-2], Z.shape[-1])))
         v = (Z * m).mean(-1).mean(-1)
         losses.append(divergence(*(F.normalize(x, dim=-1) if normalise else x for x in (v, a))))
     if not losses:
         raise ConfigError("L_AVM needs at least one stage that hears: the net has none, or stages is empty")
     return torch.stack(losses).mean()
+
+
+def cell_means(masks: Float[Tensor, "N C H W"], size: tuple[int, int]) -> Float[Tensor, "N C h w"]:
+    """Adaptive average pooling to `size`. Where cells are whole, as in every recipe, its gradient repeats bit for bit.
+
+    That of PyTorch's own does not on a GPU, so it stops a deterministic training.
+    """
+    (H, W), (h, w) = masks.shape[-2:], size
+    if H % h or W % w:
+        return F.adaptive_avg_pool2d(masks, size)
+    return reduce(masks, "N C (h y) (w x) -> N C h w", "mean", h=h, w=w)
+
+
+def pixel_cross_entropy(logits: Float[Tensor, "N K H W"], labels: Int64[Tensor, "N H W"]) -> Float[Tensor, ""]:
+    """Mean cross entropy over the pixels, as a list of them: PyTorch's own for maps does not repeat on a GPU."""
+    rows = rearrange(logits, "N K H W -> (N H W) K")
+    return F.cross_entropy(rows, labels.flatten(), reduction="none").mean()
 
 
 def _kl(target: Float[Tensor, "N C"], of: Float[Tensor, "N C"]) -> Float[Tensor, ""]:

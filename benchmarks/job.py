@@ -18,6 +18,7 @@ from avs_core.clip import VideoRef
 from avs_core.models.bundle import load_bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.cluster import connected
+from avs_core.pipelines.flows import reach_of
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.progress import Progress
@@ -68,7 +69,7 @@ def _parts(videos: list[VideoRef], config: SegmentConfig) -> dict[str, float]:
     bundle = load_bundle(config.model)
     record = run_record(config, bundle)
     ArchiveWriter(config.archive, record).open_run()
-    decode, limits = config.decode_config(frame_size(record)), config.decode_limits()
+    decode, limits = config.decode_config(frame_size(record), reach_of(record)), config.decode_limits()
     stages: dict[str, Callable[[StageRow], StageRow]] = {
         "probe": ProbeVideo(decode, limits, config.unit_length_s),
         "decode": DecodeUnit(decode, limits),

@@ -137,7 +137,7 @@ def write_page(videos: Sequence[tuple[Footage, Path]], model: str, out: Path) ->
 def look(path: Path, segmenter: WindowSegmenter, size: int) -> Look:
     """Decode the video as the main job does, `RATE` frames a second, and ask the model. Raises MediaError."""
     video = listed_video(str(path))
-    with GuardedDecoder(DecodeConfig(size=size, rate=RATE)) as decoder:
+    with GuardedDecoder(DecodeConfig(size=size, rate=RATE, reach=segmenter.reach)) as decoder:
         info = decoder.probe(video.uri)
         clip = decoder.decode(Unit(video, 0, info.seconds))
     width, height = shown_size(clip.height, clip.width)

@@ -53,13 +53,14 @@ def train(
     sources
         Where the packages of photographs and recordings are unpacked (default: AVS_SOURCES, or ~/.cache/avs/sources).
     vggish
-        VGGish's weights, for the recipes on AVSBench.
+        VGGish's weights, for the recipes on AVSBench and for --ear vggish.
     backbone
         ImageNet weights of the backbone, timm's or torchvision's (default: timm fetches them).
     init
         Bundle or published checkpoint to start from.
     audio
-        Bundle whose audio encoder is taken as it is.
+        Bundle from whose audio encoder that of the recipe starts, instead of being trained alone first. It goes on
+        learning, unless it is one that comes trained (YAMNet, VGGish, some of other packages): that is frozen.
     ear
         Audio encoder by name instead of the recipe's, also one that another package offers; instances-light… alone.
     steps

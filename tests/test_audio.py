@@ -112,3 +112,28 @@ def test_beyond_the_sound_is_silence(alignment: audio.Alignment) -> None:
 def test_a_window_has_a_second() -> None:
     with pytest.raises(ConfigError, match="at least 1 second"):
         audio.window_examples(noise(1), 0)
+
+
+@pytest.mark.parametrize("ear", [audio.LOG_MEL, *(audio.Samples(s) for s in (0.5, 1.0, 1.00005, 1.50005, 2.0, 10.0))])
+def test_a_front_end_hears_as_far_as_it_says(ear: audio.FrontEnd) -> None:
+    """Seconds 20 to 22 of noise: what is hushed beyond the reach is not heard; a sample within one is."""
+    wave, (before, after) = noise(40), ear.reach
+    first, last = 20 * RATE - before, 22 * RATE + after
+    hushed = wave.copy()
+    hushed[:first] = hushed[last:] = 0
+    heard = ear.examples(wave, 2, start_s=20)
+    assert torch.equal(ear.examples(hushed, 2, start_s=20), heard)
+    for edge, needed in ((first, before), (last - 1, after)):
+        louder = wave.copy()
+        louder[edge] += 1
+        assert not needed or not torch.equal(ear.examples(louder, 2, start_s=20), heard)
+
+
+@pytest.mark.parametrize("around_s", [0.9375, 15_601 / RATE, 16_001 / RATE, 2.0, 24_001 / RATE])
+@pytest.mark.parametrize("start_s", [0, 1 / 17])
+def test_samples_do_not_depend_on_where_the_waveform_begins(around_s: float, start_s: float) -> None:
+    """A length whose middle lies between two samples is rounded once, and not with each start."""
+    wave, ear = noise(9), audio.Samples(around_s)
+    for earlier in (1, 9):
+        longer = np.concatenate([np.zeros(earlier * RATE, np.float32), wave])
+        assert torch.equal(ear.examples(longer, 5, start_s=start_s + earlier), ear.examples(wave, 5, start_s=start_s))

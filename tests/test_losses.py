@@ -1,9 +1,11 @@
 """The losses against the figures of the published code, and against loops written from the formulas."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from parity.generate import figures, normal
 from torch import Tensor
 
@@ -128,3 +130,35 @@ def test_gradients_stay_finite_on_saturated_logits() -> None:
     assert logits.grad is not None
     assert bool(torch.isfinite(logits.grad).all())
     assert float(logits.grad[0, 1:].abs().sum()) == 0
+
+
+@pytest.mark.parametrize("size", [(8, 16), (4, 2), (1, 1), (3, 5)])
+def test_means_of_cells_and_their_gradient_are_those_of_adaptive_pooling(size: tuple[int, int]) -> None:
+    masks = normal("masks", (2, 3, 8, 16))
+    weights = normal("weights", (2, 3, *size))
+    (ours, slope), (theirs, wanted) = (
+        slope_of(lambda x, pool=pool: (pool(x, size) * weights).sum(), masks)
+        for pool in (losses.cell_means, F.adaptive_avg_pool2d)
+    )
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(slope, wanted)
+    assert losses.cell_means(masks, size).shape == (2, 3, *size)
+
+
+def test_cross_entropy_of_pixels_and_its_gradient_are_those_of_maps() -> None:
+    logits = normal("classes", (3, 7, 4, 6))
+    labels = torch.randint(0, 7, (3, 4, 6), generator=torch.Generator().manual_seed(0))
+    (ours, slope), (theirs, wanted) = (
+        slope_of(lambda x, loss=loss: loss(x, labels), logits) for loss in (losses.pixel_cross_entropy, F.cross_entropy)
+    )
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(slope, wanted)
+    assert bool(torch.isnan(losses.pixel_cross_entropy(logits[:0], labels[:0]))), "a batch without a label stops a run"
+
+
+def slope_of(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and gradient."""
+    x = at.clone().requires_grad_()
+    value = function(x)
+    (slope,) = torch.autograd.grad(value, x)
+    return value.detach(), slope

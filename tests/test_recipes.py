@@ -115,6 +115,44 @@ def test_missing_materials_are_asked_for_before_anything_runs(name: str, materia
         find_recipe(name).jobs(Materials(**materials))
 
 
+READ = {
+    "s4-r50": {"vggish", "backbone"},
+    "ms3-pvt-from-s4": {"vggish", "init"},
+    "avss-pvt": {"vggish", "backbone"},
+    "composites-light": {"audio"},
+    "composites-light-pairs": {"audio"},
+    "two-stage-light": {"audio"},
+    "two-stage-coco": {"audio", "init"},
+    "instances-light": {"audio", "backbone", "ear"},
+    "instances-light-pseudo": {"audio", "backbone", "ear", "init"},
+    "instances-s4-pvt": {"vggish", "backbone"},
+    "instances-ms3-pvt": {"init"},
+    "instances-avss-pvt": {"vggish", "backbone"},
+}
+NEEDED = {"s4": {"vggish": "x"}, "ms3": {"vggish": "x", "init": "x"}, "avss": {"vggish": "x"}}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_weights_that_a_recipe_does_not_read_are_refused(name: str, tiny_sources: Sources) -> None:
+    recipe = find_recipe(name)
+    given: dict[str, Any] = {"init": "x"} if name in ("two-stage-coco", "instances-light-pseudo") else {}
+    if recipe.composes:
+        given["sources"] = tiny_sources
+    else:
+        given |= {"data": told(recipe.setting)} | NEEDED[recipe.setting]  # type: ignore[attr-defined]
+    if name == "instances-ms3-pvt":
+        del given["vggish"]
+    assert recipe.jobs(Materials(**given))
+    for material in {"vggish", "backbone", "init", "audio", "ear"} - READ[name]:
+        with pytest.raises(ConfigError, match=rf"{name} takes .*--{material}"):
+            recipe.jobs(Materials(**given | {material: "x"}))
+
+
+def test_an_audio_encoder_of_another_kind_is_refused_before_anything_runs(tiny_sources: Sources) -> None:
+    with pytest.raises(ConfigError, match="composites-light hears with audio_cnn, instances-light with yamnet"):
+        LIGHT.jobs(Materials(sources=tiny_sources, audio="instances-light"))
+
+
 def test_a_file_that_is_no_weights_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]  # pytest's path
     path = tmp_path / "vggish.pth"
     path.write_bytes(b"no weights")

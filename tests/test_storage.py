@@ -7,10 +7,13 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +31,9 @@ from avs_core.errors import (
     OutcomeUnknown,
     StorageError,
 )
+from avs_core.storage import s3 as s3_store
 from tests.s3_server import KEY, SECRET, S3Server
+from tests.silent_s3 import SilentStore, silent_store
 
 WRITERS = 8
 
@@ -324,13 +329,17 @@ def test_any_file_name_survives(name: str) -> None:
 
 
 class Scripted(ThreadingHTTPServer):
-    """Answers each request with the next status of its script; 0 breaks the connection."""
+    """Answers each request with the next status of its script, after a pause.
+
+    0 breaks the connection, 206 does so in the middle of the content.
+    """
 
     def __init__(self, script: list[int]) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.script = script
         self.requests: list[str] = []
         self.headers: dict[str, str] = {}
+        self.pause_s = 0.0
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -340,11 +349,14 @@ class _Answer(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append(f"{self.command} {self.headers.get('If-None-Match', '')}".strip())
+        time.sleep(self.server.pause_s)
         status = self.server.script.pop(0)
         if status == 0:
             self.close_connection = True
             return
-        body = b"content" if status == 200 else b"<Error><Code>Whatever</Code><Message>secret</Message></Error>"
+        body = b"<Error><Code>Whatever</Code><Message>secret</Message></Error>"
+        if status in (200, 206):
+            body = b"" if self.command == "PUT" else b"content"
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", '"e"')
@@ -352,7 +364,9 @@ class _Answer(BaseHTTPRequestHandler):
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(b"" if self.command == "HEAD" else body)
+        if self.command != "HEAD":
+            self.wfile.write(body[:1] if status == 206 else body)
+            self.close_connection = status == 206
 
     do_GET = do_HEAD = do_PUT = _answer  # noqa: N815  # the names that http.server calls
 
@@ -449,6 +463,105 @@ def test_a_read_is_not_repeated_for_ever(scripted: Callable[[list[int]], Scripte
     with pytest.raises(OutcomeUnknown):
         storage.read_bytes("s3://bucket/key")
     assert len(server.requests) <= 9
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SilentStore]]:
+    """Start a store that falls silent, and point S3 at it."""
+    with ExitStack() as running:
+
+        def start(*what: Any) -> SilentStore:
+            server = running.enter_context(silent_store(*what))
+            for name, value in server.environment.items():
+                monkeypatch.setenv(name, value)
+            return server
+
+        yield start
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("write", [storage.put_if_absent, storage.write_bytes])
+def test_a_write_to_a_store_that_stays_silent_ends(
+    silent: Callable[..., SilentStore], write: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = silent()
+    monkeypatch.setattr(s3_store, "WRITE_TIMEOUT_S", 5.0)
+    with pytest.raises(OutcomeUnknown, match=r"could not write s3://bucket/key: the store took too long"):
+        write("s3://bucket/key", b"x")
+    assert server.hung_up.wait(10)  # nothing goes on writing in the background
+
+
+@pytest.mark.timeout(60)
+def test_what_arrow_writes_to_a_silent_store_ends_too(
+    silent: Callable[..., SilentStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So are checkpoints written."""
+    silent()
+    monkeypatch.setattr(s3_store, "WRITE_TIMEOUT_S", 5.0)
+    filesystem, path = storage.arrow_filesystem("s3://bucket/key")
+    stream = filesystem.open_output_stream(path)
+    stream.write(b"x")
+    with pytest.raises(OSError):  # noqa: PT011  # that of fsspec says nothing
+        stream.close()
+
+
+def test_a_large_write_is_given_longer(
+    scripted: Callable[[list[int]], Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_store, "WRITE_TIMEOUT_S", 0.5)
+    server = scripted([200] * 9)
+    server.pause_s = 2.0
+    storage.write_bytes("s3://bucket/key", bytes(30 * s3_store.WRITE_RATE))
+    with pytest.raises(OutcomeUnknown):
+        storage.write_bytes("s3://bucket/key", b"x")
+
+
+@pytest.mark.parametrize("halves", [1, 9])
+def test_an_answer_that_stops_in_the_middle_is_a_fault_of_the_store(
+    silent: Callable[..., SilentStore], halves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = silent(b"x" * 1000, 1, halves)
+    monkeypatch.setattr(s3_store, "READ_TIMEOUT_S", 0.2)
+    with storage.open_read("s3://bucket/key") as file:
+        with pytest.raises(OutcomeUnknown):
+            file.read()
+        asked = len(server.requests)
+        with pytest.raises(OutcomeUnknown):
+            file.read()
+    assert len(server.requests) == asked  # who goes on reading gets the same answer at once
+
+
+def test_an_answer_that_broke_off_is_asked_for_again(scripted: Callable[[list[int]], Scripted]) -> None:
+    """Also the answer, not only the question."""
+    server = scripted([200, 206, 200])
+    with storage.open_read("s3://bucket/key") as file:
+        assert file.read() == b"content"
+    assert server.requests == ["HEAD", "GET", "GET"]
+
+
+@pytest.mark.parametrize("answers", [(0, 0), (1, 0), (1, 1)])
+def test_who_is_in_a_hurry_waits_no_longer_than_he_said(
+    silent: Callable[..., SilentStore], answers: tuple[int, int]
+) -> None:
+    silent(b"x" * 1000, *answers)
+    store = s3_store.S3()
+    store.hurry(2.0)
+    started = time.monotonic()
+    with pytest.raises(OutcomeUnknown, match="took too long"), store.open_read("bucket/key") as file:
+        file.read()
+    assert time.monotonic() - started < s3_store.READ_TIMEOUT_S
+
+
+def test_an_object_that_was_replaced_is_not_read_as_one(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_store, "READ_AHEAD", 1000)
+    storage.write_bytes(uri := storage.join(root, "key"), b"a" * 10**6)
+    with storage.open_read(uri) as file:
+        assert file.read(1) == b"a"
+        storage.write_bytes(uri, b"b" * 10**6)
+        try:
+            assert file.read() == b"a" * (10**6 - 1)  # on disk the old file is there as long as it is open
+        except StorageError:
+            assert root.startswith("s3://")
 
 
 def test_an_endpoint_that_is_not_there_got_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

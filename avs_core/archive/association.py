@@ -2,9 +2,10 @@
 
     affinity = ½ · (IoU of the masks + agreement),   agreement = min(p, p') for one category, 0 for two
 
-both parts in [0, 1]: where it is, and what it is. Objects and tracks are paired so that the sum of the affinities is
-the highest (Hungarian algorithm); a pair below `LIKE` is none, and the object starts a track of its own. A track that
-finds no object waits `MEMORY_US` for it: something may pass in front.
+both parts in [0, 1]: where it is, and what it is. A pair below `LIKE` is none: its affinity counts as 0, so that it
+can't outbid one that is. Objects and tracks are paired so that the sum of the affinities is the highest (Hungarian
+algorithm); an object that gets no track starts one of its own. A track that finds no object waits `MEMORY_US` for it:
+something may pass in front.
 
 All it looks at stands in the rows of an archive, so a video's objects get the same numbers however it was cut.
 """
@@ -73,7 +74,8 @@ def _pairs(seen: Sequence[Seen], tracks: Sequence[Seen]) -> dict[int, int]:
     if not seen or not tracks:
         return {}
     like = (masks.ious([one.mask for one in seen], [one.mask for one in tracks]) + _agreement(seen, tracks)) / 2
-    return {int(i): int(j) for i, j in zip(*linear_sum_assignment(-like), strict=True) if like[i, j] >= LIKE}
+    like[like < LIKE] = 0
+    return {int(i): int(j) for i, j in zip(*linear_sum_assignment(-like), strict=True) if like[i, j]}
 
 
 def _agreement(seen: Sequence[Seen], tracks: Sequence[Seen]) -> Float64[np.ndarray, "n m"]:

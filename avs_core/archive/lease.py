@@ -2,7 +2,8 @@
 
 A lease is a number that was put there exclusively; its holder rewrites a heartbeat beside it. Nobody's clock is
 compared with anybody's: who finds a lease watches its heartbeat, and takes the next number when it has stood still for
-`TTL_S`. A holder that slept through that finds the higher number at its next beat and knows that it has lost.
+`TTL_S`. A holder that slept through that finds the higher number at its next beat and knows that it has lost. So does
+one whose store was away; as long as nobody has followed, the lease is its own. Two at once do no harm (decision 3).
 
 <archive>/_leases/<name>/<number>.json   taken; the highest number counts
                          <number>.beat   rewritten every `BEAT_S`
@@ -60,7 +61,7 @@ class Times:
 
 
 class Lease:
-    """A lease that is held; `lost` is called once, from another thread, when another holder has taken over."""
+    """A lease that is held; `lost` is called once, from another thread, when another holder has been seen."""
 
     def __init__(self, folder: str, number: int, times: Times, lost: Callable[[], None]) -> None:
         self._folder = folder
@@ -81,32 +82,32 @@ class Lease:
             raise _held(self._folder, highest)
 
     def release(self) -> None:
-        """Give it back; where the store can't be reached, the heartbeat that stands still says as much."""
+        """Give it back; where the store can't be reached, the heartbeat that stands still says as much.
+
+        A heartbeat that is on its way is waited for, but no longer than until the next one: beside a lease that was
+        given back a late one tells nothing.
+        """
         self._ended.set()
-        self._thread.join()
+        self._thread.join(self._times.beat_s)
         try:
             storage.write_bytes(_uri(self._folder, self._number, "free"), b"")
         except StorageError as fault:
             LOG.warning("the lease could not be given back, the next job has to wait for it: %s", fault)
 
     def _beat_on(self) -> None:
-        heard = time.monotonic()
         while not self._ended.wait(self._times.beat_s):
-            started = time.monotonic()
-            mine = self._beat()
-            heard = started if mine else heard
-            if mine is False or time.monotonic() > heard + self._times.ttl_s:
+            if self._beat() and not self._ended.is_set():
                 self._lost()
                 break
 
-    def _beat(self) -> bool | None:
-        """Whether the lease is ours still; None if the store does not say."""
+    def _beat(self) -> bool:
+        """Whether another holder has followed. A store that is away tells of none, and may come back at any time."""
         try:
             storage.write_bytes(_uri(self._folder, self._number, "beat"), str(time.monotonic_ns()).encode())
-            return _highest(self._folder) == self._number
-        except StorageError as fault:  # it may come back before anybody thinks that we are dead
+            return _highest(self._folder) > self._number
+        except StorageError as fault:
             LOG.warning("a heartbeat did not get through: %s", fault)
-            return None
+            return False
 
 
 @contextmanager

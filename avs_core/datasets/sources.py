@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -159,12 +160,18 @@ def _fetch_package(requirement: str, folder: Path, sha256: str | None = None) ->
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A folder to fill `files` in, which becomes `folder` in the end: what has the name is complete."""
-    staging = folder.parent / f".{folder.name}.{os.getpid()}"
-    staging.mkdir()
+    """A folder to fill `files` in, which becomes `folder` in the end: what has the name is complete.
+
+    Of several who fill one at the same time the first names it, and the others take that.
+    """
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield staging
-        (staging / "files").rename(folder)
+        try:
+            (staging / "files").rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
     finally:
         shutil.rmtree(staging)
 

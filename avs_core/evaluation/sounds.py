@@ -19,7 +19,7 @@ from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet
 from avs_core.evaluation.scores import described
 
 Kind = Literal["true", "silence", "white", "pink", "foreign"]
-"""foreign: another video's sound; of classes that are not in the picture if possible, else that don't sound in it."""
+"""foreign: another video's sound; of classes not known to be in the picture if possible, else not to sound in it."""
 
 FAINTEST = 0.01
 """Loudness that a substitute has at least: a clip in which nothing is heard must not make all noises silent."""
@@ -100,12 +100,20 @@ class SoundBank:
         return self._front_end.examples(waveform, len(waveform) // AUDIO_RATE, self._alignment)
 
     def hears_absent(self, place: int, clip: LabelledClip) -> bool:
-        """Whether the clip's foreign sound is certainly of classes that are not in its picture."""
-        other, taken = self._foreign(place, clip), _named(clip)
-        return other is not None and bool(taken) and not taken & set(other.categories)
+        """Whether the clip's foreign sound is certainly of classes that are not in its picture.
+
+        Never where nobody tells of all objects in it, silent ones too, or of what the other clip's sound is.
+        """
+        other = self._foreign(place, clip)
+        if other is None or clip.instances is None:
+            return False
+        return bool(other.categories) and not _named(clip) & set(other.categories)
 
     def _foreign(self, place: int, clip: LabelledClip) -> ClipRef | None:
-        """A clip of another source in which something sounds, and nothing that is seen or at least that sounds here."""
+        """A clip of another source in which something sounds, and nothing that is seen or at least that sounds here.
+
+        As far as the data say: where they tell of no objects it may well be of a silent thing in the picture.
+        """
         others = [
             ref
             for ref in _rotated(self._refs, place + 1 + self._seed)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+from avs_core import storage
 from avs_core.errors import AvsError, MediaTooLarge
 from avs_core.media.clips import decode_clip
 from avs_core.media.memory import limit_memory
@@ -30,6 +31,11 @@ from avs_core.media.probe import probe
 
 BEAT_S = 0.2
 """Progress is reported at most this often."""
+
+STORE_SHARE = 0.5
+"""Of `no_progress_s`, what one read of the store may take with all its repeats (30 of 60 s: two requests that are not
+answered in 15 s each). It leaves the other half to what went well before it, so that a store that stands still is at
+fault before the guard's patience is over and the file is: for the store work is done again, for a file never."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -72,6 +78,7 @@ def answer(request: Header, answers: io.BufferedIOBase) -> None:
 def _done(request: Header, beat: Callable[[], None]) -> tuple[Header, Arrays]:
     limit_memory(request["memory_mb"])
     try:
+        storage.hurry(_uri(request), STORE_SHARE * request["no_progress_s"])
         if request["act"] == "probe":
             info = probe(request["uri"], request["max_pixels"], request["max_hours"], beat)
             return {"info": asdict(info)}, {}
@@ -86,11 +93,14 @@ def _done(request: Header, beat: Callable[[], None]) -> tuple[Header, Arrays]:
 
 def too_much_memory(request: Header) -> MediaTooLarge:
     """What to say when an allocation failed."""
-    uri = request["uri"] if request["act"] == "probe" else request["unit"]["video"]["uri"]
     return MediaTooLarge(
-        f"decoding may take at most {request['memory_mb']} MiB; {uri} needs more: "
+        f"decoding may take at most {request['memory_mb']} MiB; {_uri(request)} needs more: "
         f"raise memory_mb, or cut the video into shorter units"
     )
+
+
+def _uri(request: Header) -> str:
+    return str(request["uri"] if request["act"] == "probe" else request["unit"]["video"]["uri"])
 
 
 class Heart:

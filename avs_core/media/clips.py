@@ -79,9 +79,10 @@ class _Job:
     beat: Beat
 
     @property
-    def audio_start_s(self) -> float:
-        """Other phases than the published one hear sound from the second before."""
-        return float(self.unit.start_s - (self.config.rate > 1))
+    def heard_s(self) -> tuple[float, float]:
+        """From when to when the unit's sound is decoded: what a cut must not take from its first and last looks."""
+        before, after = self.config.sound_margins_s
+        return float(self.unit.start_s - before), float(self.unit.stop_s + after)
 
     def seconds(self, ticks: int) -> Fraction:
         """Ticks as seconds of the video clock."""
@@ -125,8 +126,7 @@ class _Feed:
         self.sound: Soundtrack | None = None
         if audio:
             zero_s = found.zero * found.tick
-            interval = job.audio_start_s, float(job.unit.stop_s)
-            self.sound = Soundtrack(audio, zero_s, interval, found.info.duration_s, found.lead)
+            self.sound = Soundtrack(audio, zero_s, job.heard_s, found.info.duration_s, found.lead)
         self._packets: Iterator[AnyPacket] = iter(())
         self._from_start = False
         self.preceding = -1
@@ -136,8 +136,9 @@ class _Feed:
         if step_s is not None:
             first_s = float(self._job.seconds(min(int(self._job.targets[0]), self._job.found.last)))
             sound_s = self.sound.wanted_from_s if self.sound else first_s
-            ticks = self._job.found.zero + math.floor((min(first_s, sound_s) - step_s) / self._job.found.tick)
-            self._container.seek(ticks, stream=self.video)
+            back = math.floor((min(first_s, sound_s) - step_s) / self._job.found.tick)
+            # There is nothing to see before the first frame, and ffmpeg refuses an AVI's negative times.
+            self._container.seek(self._job.found.zero + max(back, 0), stream=self.video)
         everything = packets(self._container, self._streams, self._job.unit.video.uri, self._job.beat)
         if step_s is None:
             self._packets, self._from_start = everything, True
@@ -228,11 +229,12 @@ def _clip(job: _Job, pictures: Pictures, sound: Soundtrack | None, preceding: in
     unit, info = job.unit, job.found.info
     shape = (unit.stop_s - unit.start_s, job.config.rate)
     flags = set()
+    heard_from_s, heard_to_s = job.heard_s
     if sound:
         waveform, missing_s = sound.finish()
         flags |= {"audio_padded"} if missing_s > PADDED_S else set()
     else:
-        waveform = np.zeros(round((unit.stop_s - job.audio_start_s) * AUDIO_RATE), dtype=np.float32)
+        waveform = np.zeros(round((heard_to_s - heard_from_s) * AUDIO_RATE), dtype=np.float32)
         flags.add("no_audio")
     flags |= {"resolution_change"} if len(pictures.sizes) > 1 else set()
     flags |= {"damaged"} if pictures.leading else set()
@@ -243,7 +245,7 @@ def _clip(job: _Job, pictures: Pictures, sound: Soundtrack | None, preceding: in
         frame_index=(position + preceding if preceding >= 0 else np.full_like(position, -1)).reshape(shape),
         frame_time_us=np.array(times, dtype=np.int64).reshape(shape),
         waveform=waveform,
-        audio_start_s=job.audio_start_s,
+        audio_start_s=heard_from_s,
         height=info.height,
         width=info.width,
         flags=tuple(sorted(flags)),

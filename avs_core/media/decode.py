@@ -86,6 +86,7 @@ class GuardedDecoder:
             child.send(
                 request
                 | {
+                    "no_progress_s": limits.no_progress_s,
                     "memory_mb": limits.memory_mb,
                     "max_pixels": limits.max_pixels,
                     "max_hours": limits.max_hours,

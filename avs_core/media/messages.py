@@ -86,7 +86,7 @@ def config_parts(config: DecodeConfig) -> Header:
 
 def config_from_parts(header: Header) -> DecodeConfig:
     """The inverse of `config_parts`."""
-    return DecodeConfig(**(header | {"size": tuple(header["size"])}))
+    return DecodeConfig(**(header | {"size": tuple(header["size"]), "reach": tuple(header["reach"])}))
 
 
 def fault_parts(fault: AvsError) -> Header:

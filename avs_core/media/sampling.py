@@ -9,6 +9,7 @@ import math
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from avs_core.clip import AUDIO_RATE
 from avs_core.errors import ConfigError
 
 PUBLISHED_PHASE = 15 / 16
@@ -31,6 +32,18 @@ def wanted_times(start_s: int, stop_s: int, rate: int) -> Float64[np.ndarray, "S
         raise ConfigError(f"an interval needs 0 <= start_s < stop_s, got [{start_s}, {stop_s})")
     seconds = np.arange(start_s, stop_s, dtype=np.float64)
     return np.stack([seconds + phase for phase in phases(rate)], axis=1)
+
+
+def sound_margins(rate: int, reach: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    """Whole seconds of sound before and after a unit that its `rate` looks a second hear.
+
+    The sound of a look moves with its phase: earlier than that of the published one for most, later for those that lie
+    between it and the next second, as some do above 16 looks. `reach` is that of the front end, samples before and
+    after: see avs_core.audio.FrontEnd. Raises ConfigError unless rate >= 1.
+    """
+    shifts = [round((phase - PUBLISHED_PHASE) * AUDIO_RATE) for phase in phases(rate)]
+    before, after = reach[0] - shifts[0], reach[1] + shifts[-1]
+    return math.ceil(before / AUDIO_RATE), math.ceil(after / AUDIO_RATE)
 
 
 def seconds_of(duration_s: float) -> int:

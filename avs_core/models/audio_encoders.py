@@ -43,7 +43,8 @@ class AudioEncoder:
             raise BundleError(f"kind must be a class of torch modules, got {self.kind!r}")
         if self.embedding < 1 or not isinstance(self.front_end, FrontEnd):
             raise BundleError(
-                f"embedding must be positive and front_end have `examples`, got {self.embedding}, {self.front_end!r}"
+                f"embedding must be positive and front_end have `examples` and `reach` (see avs_core.audio.FrontEnd), "
+                f"got {self.embedding}, {self.front_end!r}"
             )
 
 

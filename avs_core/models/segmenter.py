@@ -99,6 +99,11 @@ class WindowSegmenter(ABC):
         self._mean = torch.tensor(bundle.config.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(bundle.config.std, device=self.device)[:, None, None]
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How far clips must hold sound beyond their seconds, samples before and after: see avs_core.audio.FrontEnd."""
+        return self._front_end.reach
+
     def segment(
         self, clip: Clip, start_s: int, target_size: tuple[int, int] | None = None
     ) -> Iterator[FramePrediction]:

@@ -34,6 +34,7 @@ from einops import rearrange
 from jaxtyping import Float, Int64, UInt8
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
+from torch._dynamo.utils import is_compile_supported  # what RoIAlign asks, too
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -43,6 +44,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from avs_core.errors import ConfigError
 from avs_core.models.backbones import Backbone, BackboneName, Finest, require_whole_cells, strides_from
 from avs_core.models.tpavi import ASPP, Levels, decode, new_decoder, new_head
 
@@ -125,28 +127,38 @@ class Instances:
 
 @dataclass(frozen=True)
 class Regions:
-    """The feature pyramid of F frames on its way through Mask R-CNN: what is found in it, or how wrong that is."""
+    """The feature pyramid of F frames on its way through Mask R-CNN: what is found in it, or how wrong that is.
+
+    In float32 even where autocast computes in bfloat16: boxes take their type from what the convolutions say, and
+    bfloat16 counts pixels in twos above 256.
+    """
 
     detector: MaskRCNN
     pyramid: dict[str, Float[Tensor, "F P _ _"]]
     images: ImageList
 
     def losses(self, targets: Sequence[Target]) -> dict[str, Float[Tensor, ""]]:
-        """torchvision's five losses, of a detector in train mode."""
+        """torchvision's five losses, of a detector in train mode. Raises ConfigError, see `require_repeatable`."""
+        require_repeatable(self.images.tensors.device)
         wanted = [vars(target) for target in targets]
-        proposals, of_proposals = self.detector.rpn(self.images, self.pyramid, wanted)
-        _, of_heads = self.detector.roi_heads(self.pyramid, proposals, self.images.image_sizes, wanted)
+        with self._exactly():
+            proposals, of_proposals = self.detector.rpn(self.images, self.pyramid, wanted)
+            _, of_heads = self.detector.roi_heads(self.pyramid, proposals, self.images.image_sizes, wanted)
         return {name.removeprefix("loss_"): loss for name, loss in (of_proposals | of_heads).items()}
 
     def instances(self) -> list[Instances]:
         """Those of each frame, of a detector in eval mode; the surest first."""
         sizes = self.images.image_sizes
-        proposals, _ = self.detector.rpn(self.images, self.pyramid)
-        found, _ = self.detector.roi_heads(self.pyramid, proposals, sizes)
-        return [
-            Instances(one["scores"], paste_masks_in_image(one["masks"], one["boxes"], size)[:, 0])
-            for one, size in zip(found, sizes, strict=True)
-        ]
+        with self._exactly():
+            proposals, _ = self.detector.rpn(self.images, self.pyramid)
+            found, _ = self.detector.roi_heads(self.pyramid, proposals, sizes)
+            return [
+                Instances(one["scores"], paste_masks_in_image(one["masks"], one["boxes"], size)[:, 0])
+                for one, size in zip(found, sizes, strict=True)
+            ]
+
+    def _exactly(self) -> torch.autocast:
+        return torch.autocast(self.images.tensors.device.type, enabled=False)
 
 
 @dataclass(frozen=True)
@@ -261,11 +273,7 @@ class PyramidBackbone(Backbone):
         self.fpn = FeaturePyramidNetwork([*self.channels], self.out_channels, extra_blocks=LastLevelMaxPool())
 
     def pyramid(self, maps: tuple[Float[Tensor, "F _ _ _"], ...]) -> dict[str, Float[Tensor, "F P _ _"]]:
-        """The four maps with P channels each, and a fifth of half the size, under torchvision's names.
-
-        In float32 even where autocast computes in bfloat16: anchors take their type from it, and bfloat16 counts
-        pixels in twos above 256.
-        """
+        """The four maps with P channels each, and a fifth of half the size, under torchvision's names, in float32."""
         named: dict[str, Tensor] = self.fpn(OrderedDict((str(i), x) for i, x in enumerate(maps)))
         return {name: level.float() for name, level in named.items()}
 
@@ -296,6 +304,18 @@ def build_mask_rcnn(config: TwoStageConfig, pretrained: bool = False) -> MaskRCN
     )
     detector.transform = nn.Identity()
     return detector
+
+
+def require_repeatable(device: torch.device) -> None:
+    """Raises ConfigError where training must repeat bit for bit on a GPU and the gradient of RoIAlign can't.
+
+    torchvision's own kernel does not; what it compiles in its place does, and needs Triton.
+    """
+    if device.type == "cuda" and torch.are_deterministic_algorithms_enabled() and not is_compile_supported("cuda"):
+        raise ConfigError(
+            "a GPU repeats Mask R-CNN's training bit for bit only with Triton, which is not here: install it, or leave "
+            "out --deterministic"
+        )
 
 
 def instance_map(found: Instances) -> Float[Tensor, "H W"]:

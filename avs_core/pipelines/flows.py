@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from avs_core.archive.schema import RunRecord
+from avs_core.errors import ConfigError
 from avs_core.pipelines.chain import alone_chain, outcomes, pack_blocks, watched_chain, witness
 from avs_core.pipelines.model_stage import SegmentUnit, end_process
 from avs_core.pipelines.packs import one_by_one, pack
@@ -52,7 +53,8 @@ class UnitFlows:
         registry: str | None = None,
     ) -> None:
         """`size` is the side of the model's frames, pixels; `registry` where workers fetch a `models:/…`."""
-        decode = {"config": config.decode_config(size), "limits": config.decode_limits(), "stop": stop}
+        looks = config.decode_config(size, reach_of(record))
+        decode = {"config": looks, "limits": config.decode_limits(), "stop": stop}
         model = {
             "model": config.model,
             "device": "cuda" if pools.segment.gpus else "cpu",
@@ -85,6 +87,15 @@ class UnitFlows:
     def alone(self, rows: Sequence[Row]) -> Rows:
         """All stages in one worker, a row at a time on each node."""
         return _alone(rows, [self._decode, self._segment, self._commit], self._pools.alone)
+
+
+def reach_of(record: RunRecord) -> tuple[int, int]:
+    """The reach of the run's ear (avs_core.audio.FrontEnd); a record without one tells of an ear of one second."""
+    told = record.preprocessing.get("reach", [0, 0])
+    match told:
+        case [int(before), int(after)]:
+            return before, after
+    raise ConfigError(f"a run's reach is two numbers of samples, got {told}: it is written by run_record")
 
 
 def _alone(rows: Sequence[Row], plans: Sequence[StagePlan], pool: Pool) -> Rows:

@@ -20,6 +20,7 @@ from avs_core.archive.schema import ROW_SCHEMA
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import ConfigError, InputError, MediaError, TooManyDeadLetters
 from avs_core.media.decode import GuardedDecoder
+from avs_core.models.audio_encoders import find_audio_encoder
 from avs_core.pipelines.inputs import listed_video
 from avs_core.pipelines.model_stage import SegmentUnit
 from avs_core.pipelines.segment_config import LookConfig
@@ -87,7 +88,8 @@ class VideoFunction:
         `TooManyDeadLetters` that names every video that is at fault, `StorageError` for a store that is away.
         """
         refs = _videos(videos)
-        config, limits = self._look.decode_config(self._segment.made.size), self._look.decode_limits()
+        made, limits = self._segment.made, self._look.decode_limits()
+        config = self._look.decode_config(made.size, find_audio_encoder(made.audio_encoder).front_end.reach)
         with self._turn, _summing_in_order(self._device), GuardedDecoder(config, limits) as decoder:
             cuts = _of_each([unprobed(ref) for ref in refs], lambda unit: self._cut(unit.video, decoder))
             units = [unit for of_video in cuts for unit in of_video]

@@ -26,7 +26,9 @@ from avs_core.archive.stats import JobStats, record_stats
 from avs_core.archive.touched import earlier_versions, record_touch
 from avs_core.clip import VideoRef
 from avs_core.errors import NotApplied, OutcomeUnknown
+from avs_core.media.sampling import sound_margins
 from avs_core.media.versions import decoder_versions
+from avs_core.models.audio_encoders import find_audio_encoder
 from avs_core.models.bundle import Bundle
 from avs_core.pipelines import wire
 from avs_core.pipelines.brake import Brake, stop_sign
@@ -97,6 +99,11 @@ def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
     if made.two_stage is not None:
         told = made.two_stage.detector.model_dump(mode="json", include={"anchors", "proposals", "objects"})
         composed = {"detector": told}
+    # How far the ear hears beyond its seconds: only where that takes more sound than a unit's own seconds, and above
+    # rate 1 the second before. Archives made with so much are right as they are, and their runs keep their names.
+    reach = find_audio_encoder(made.audio_encoder).front_end.reach
+    if sound_margins(config.rate, reach) != (int(config.rate > 1), 0):
+        composed["reach"] = list(reach)
     return RunRecord(
         model=made.name,
         weights_sha256=bundle.weights_sha256,
@@ -164,7 +171,7 @@ def segment(
             now = time.monotonic()
             stats = _stats(started, now - clock, totals, pools, meter.mean(now))
             with_retries(lambda: record_stats(config.archive, writer.run_key, stats))
-    if ledger.doubtful or ledger.overruled:
+    if ledger.doubtful or ledger.overruled or totals.videos:
         forget_replaced(config.archive, writer.run_key, ledger.doubtful)
     result = _result(config, writer.run_key, plan, totals, time.monotonic() - clock, brake)
     tracker.log_metrics({**totals.metrics(), "seconds": result.seconds, "dead_videos": result.dead}, step=totals.rows)
@@ -336,7 +343,9 @@ def _stats(started: datetime, seconds: float, totals: Totals, pools: Pools, clus
 def _result(
     config: SegmentConfig, run_key: str, plan: Plan, totals: Totals, seconds: float, brake: Brake
 ) -> SegmentResult:
-    dead = dead_keys(load_ledger(config.archive, run_key, decoder_versions()))
+    ledger = load_ledger(config.archive, run_key, decoder_versions())
+    totals.fail_unfinished(plan.pending, ledger)
+    dead = dead_keys(ledger)
     return SegmentResult(
         archive=storage.normalise(config.archive),
         run_key=run_key,

@@ -54,9 +54,9 @@ class LookConfig(BaseModel):
                 f"{self.rate} has {self.unit_length_s} s: choose another unit_s"
             )
 
-    def decode_config(self, size: int) -> DecodeConfig:
-        """How a unit is decoded for a model of this input size."""
-        return DecodeConfig(size=size, rate=self.rate, backend=self.decoder, audio=self.audio)
+    def decode_config(self, size: int, reach: tuple[int, int] = (0, 0)) -> DecodeConfig:
+        """How a unit is decoded for a model of this input size whose ear has this reach (avs_core.audio.FrontEnd)."""
+        return DecodeConfig(size=size, rate=self.rate, backend=self.decoder, audio=self.audio, reach=reach)
 
     def decode_limits(self) -> DecodeLimits:
         """When a decoding process is stopped."""

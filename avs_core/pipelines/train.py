@@ -13,7 +13,7 @@ from avs_core import storage
 from avs_core.pipelines.train_config import TrainConfig
 from avs_core.pipelines.train_phase import Phase, train_phase
 from avs_core.training.engine import Alone, torchrun
-from avs_core.training.job import TrainingJob
+from avs_core.training.job import TrainingJob, require_whole
 from avs_core.training.train import Trained
 
 
@@ -22,11 +22,14 @@ def train_jobs(jobs: Sequence[TrainingJob], config: TrainConfig, about: Mapping[
 
     about  what the tracking runs say beside the config; "recipe" begins their names
 
-    Under torchrun the first process returns what was trained, the others an empty list. Raises what `train` raises, and
-    TrainingError when Ray's workers died more than `max_failures` times.
+    Under torchrun the first process returns what was trained, the others an empty list. Raises what `train` raises,
+    ConfigError for a setting that one of the phases can't have before any begins, and TrainingError when Ray's workers
+    died more than `max_failures` times.
     """
     # workers stand in folders of their own
     config = config.model_copy(update={"out": storage.normalise(config.out)})
+    for job in jobs:
+        require_whole(job, job.loop.model_copy(update=config.of_loop()))
     kind = config.chosen_engine()
     if kind == "alone":
         return _in_order(jobs, config, about, lambda phase: train_phase(phase, Alone(config.device)))

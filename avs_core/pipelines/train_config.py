@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+PARTS = "Parts a worker computes its share of a batch in; not for losses that pair the clips of a batch."
+REPEATABLE = "Only algorithms that repeat bit for bit on a GPU too, some slower; there two-stage-light needs Triton."
+
 
 class TrainConfig(BaseModel):
     """Where jobs are trained, and who is told."""
@@ -20,10 +23,10 @@ class TrainConfig(BaseModel):
     address: str | None = Field(None, description="Ray cluster [default: RAY_ADDRESS, else one on this machine].")
     max_failures: int = Field(3, ge=0, description="How often Ray starts the workers again after one has died.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model computes.")
-    accumulate: int | None = Field(None, ge=1, description="Parts a worker computes its share of a batch in.")
+    accumulate: int | None = Field(None, ge=1, description=PARTS)
     precision: Literal["fp32", "bf16"] | None = Field(None, description="Instead of the recipe's.")
     batch_norm: Literal["free", "sync", "frozen"] | None = Field(None, description="Instead of the recipe's.")
-    deterministic: bool = Field(False, description="Only algorithms that repeat bit for bit on a GPU too.")
+    deterministic: bool = Field(False, description=REPEATABLE)
     tracking: bool = Field(True, description="Log to MLflow.")
     tracking_uri: str | None = Field(
         None, description="MLflow server or store [default: MLFLOW_TRACKING_URI, else SQLite in the out folder]."

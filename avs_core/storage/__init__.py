@@ -14,12 +14,15 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from avs_core.errors import InputError, NotFound
 from avs_core.storage.disk import Disk
 from avs_core.storage.store import ObjectInfo, Store
+
+if TYPE_CHECKING:
+    from avs_core.storage.s3 import S3
 
 __all__ = [
     "ObjectInfo",
@@ -28,6 +31,7 @@ __all__ = [
     "encrypted_by_key",
     "exists",
     "glob",
+    "hurry",
     "info",
     "is_directory",
     "is_file",
@@ -115,6 +119,15 @@ def open_read(uri: str) -> io.BufferedReader:
     """A seekable binary file, with read-ahead on S3. Raises `NotFound`, `AccessDenied`."""
     store, path = _store(uri)
     return store.open_read(path)
+
+
+def hurry(uri: str, within_s: float) -> None:
+    """From now on `open_read` in the store of that URI, and each read of what it opens, fails within that time.
+
+    For who is watched: a store that stands still is at fault before he is. A disk can't be hurried.
+    """
+    if normalise(uri).startswith("s3://"):
+        _s3_store().hurry(within_s)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -238,7 +251,7 @@ def _store(uri: str) -> tuple[Store, str]:
 
 
 @cache
-def _s3_store() -> Store:
+def _s3_store() -> "S3":
     from avs_core.storage.s3 import S3  # here, because importing s3fs takes longer than most local commands
 
     return S3()

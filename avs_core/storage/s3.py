@@ -1,5 +1,6 @@
 """S3 as a store, through s3fs. The one place where HTTP statuses become errors of ours."""
 
+import asyncio
 import hashlib
 import io
 import os
@@ -16,10 +17,14 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
 )
+from fsspec.asyn import sync, sync_wrapper
+from fsspec.caching import ReadAheadCache
 
 from avs_core.errors import AccessDenied, AlreadyExists, NotApplied, NotFound, OutcomeUnknown, StorageError
 from avs_core.storage.store import ObjectInfo
@@ -30,6 +35,14 @@ if TYPE_CHECKING:
 READ_ATTEMPTS = 3
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 15
+WRITE_TIMEOUT_S = 30
+"""Seconds that the smallest write may take, with all its repeats: a connection and an answer fit in (25 s), and the
+holder of a lease whose heartbeat was stuck that long writes another one before it is taken for dead."""
+
+WRITE_RATE = 2**16
+"""Bytes a second, half a megabit, that a write makes at least: what it may take grows with its size. A limit on a link
+that is slow, and shared, would be one that no repeat keeps; half a gigabyte may take two hours."""
+
 ONE_PUT = 2**31
 """s3fs sends up to twice this in one request: a commit must not be a multipart upload."""
 READ_AHEAD = 4 * 2**20
@@ -51,16 +64,25 @@ _BY_CODE: dict[str, type[StorageError]] = {
 """Codes that share a status with something else."""
 
 _NEVER_SENT = (EndpointConnectionError, ConnectTimeoutError, ParamValidationError)
+_BROKEN_OFF = (HTTPClientError, IncompleteReadError, aiohttp.ClientPayloadError)
+"""What stops an answer in the middle."""
+
 _FAULTS = (OSError, BotoCoreError, ClientError, aiohttp.ClientError)
 
 
 class S3:
     """Object stores that speak S3."""
 
+    def __init__(self) -> None:
+        self._within_s: float | None = None
+
+    def hurry(self, within_s: float) -> None:
+        """Let `open_read`, and each read of what it opens from now on, fail after that many seconds at the latest."""
+        self._within_s = within_s
+
     def open_read(self, path: str) -> io.BufferedReader:
-        with _translated("read", path):
-            file = _filesystem().open(path, "rb", block_size=READ_AHEAD, cache_type="readahead")
-        return io.BufferedReader(_Reader(file, path), buffer_size=2**16)
+        head = self._head(path, self._within_s)
+        return io.BufferedReader(_Reader(path, head, self._within_s), buffer_size=2**16)
 
     def read(self, path: str) -> bytes:
         with _translated("read", path):
@@ -101,13 +123,14 @@ class S3:
     def arrow(self) -> Any:
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(_filesystem()))
 
-    def _head(self, path: str) -> dict[str, Any]:
+    def _head(self, path: str, within_s: float | None = None) -> dict[str, Any]:
         bucket, _, key = path.partition("/")
         if not key:
             raise NotFound(f"could not look at s3://{path}: a bucket is not an object")
         filesystem = _filesystem()
+        question = {"Bucket": bucket, "Key": key, **filesystem.req_kw}
         with _translated("look at", path):
-            return dict(filesystem.call_s3("head_object", Bucket=bucket, Key=key, **filesystem.req_kw))
+            return dict(sync(filesystem.loop, filesystem._call_s3, "head_object", **question, timeout=within_s))
 
     def _pages(self, path: str, **options: Any) -> Iterator[list[dict[str, Any]]]:
         """The pages of a folder that hold anything."""
@@ -125,12 +148,24 @@ class S3:
 
 
 class _Reader(io.RawIOBase):
-    """A seekable read-only file whose faults are ours."""
+    """A seekable read-only object, fetched in blocks; its faults are ours, and after the first one nothing is asked.
 
-    def __init__(self, file: Any, path: str) -> None:
+    The file of s3fs has no limit of time, and takes an answer that stops in the middle for an IndexError.
+    """
+
+    def __init__(self, path: str, head: dict[str, Any], within_s: float | None) -> None:
         super().__init__()
-        self._file = file
+        bucket, _, key = path.partition("/")
         self._path = path
+        self._filesystem = _filesystem()
+        self._object = {"Bucket": bucket, "Key": key}
+        if not getattr(self._filesystem, "local_expiry_check", False):  # set for servers that know no If-Match
+            self._object["IfMatch"] = head["ETag"]  # blocks of two objects make no third one
+        self._size = int(head["ContentLength"])
+        self._blocks = ReadAheadCache(READ_AHEAD, self._fetch, self._size)
+        self._within_s = within_s
+        self._at = 0
+        self._fault: StorageError | None = None
 
     def readable(self) -> bool:
         return True
@@ -139,22 +174,63 @@ class _Reader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if at < 0:
+            raise ValueError(f"a position must not lie before the start of the object, got {at}")
+        self._at = at
+        return at
 
     def tell(self) -> int:
-        return int(self._file.tell())
+        return self._at
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         view = memoryview(buffer).cast("B")
-        with _translated("read", self._path):
-            data = self._file.read(len(view))
+        data = self._read(self._at, self._at + len(view))
         view[: len(data)] = data
+        self._at += len(data)
         return len(data)
 
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
+    def _read(self, start: int, stop: int) -> bytes:
+        if self._fault:
+            raise self._fault
+        try:
+            with _translated("read", self._path):
+                return bytes(self._blocks._fetch(start, stop))
+        except StorageError as fault:
+            self._fault = fault
+            raise
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        return bytes(sync(self._filesystem.loop, self._get, start, stop, timeout=self._within_s))
+
+    async def _get(self, start: int, stop: int, attempts: int = READ_ATTEMPTS) -> bytes:
+        """Bytes [start, stop); s3fs repeats the question, this the answer."""
+        answer = await self._filesystem._call_s3("get_object", Range=f"bytes={start}-{stop - 1}", **self._object)
+        try:
+            return bytes(await answer["Body"].read())
+        except _BROKEN_OFF:
+            if attempts == 1:
+                raise
+        finally:
+            answer["Body"].close()
+        return await self._get(start, stop, attempts - 1)
+
+
+class _FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]  # it has no types
+    """s3fs that lets no write wait for ever.
+
+    botocore asks before it sends a body (`Expect: 100-continue`), and its HTTP client counts READ_TIMEOUT_S only once
+    the body is on its way: a server that accepts a connection and stays silent would hold a write as long as it likes.
+    """
+
+    async def _call_s3(self, method: str, *options: Any, **arguments: Any) -> Any:
+        """Raises `TimeoutError` where the limit of a write passed, and cancels it."""
+        call = super()._call_s3(method, *options, **arguments)
+        if method not in ("put_object", "upload_part"):
+            return await call
+        return await asyncio.wait_for(call, WRITE_TIMEOUT_S + len(arguments.get("Body") or b"") / WRITE_RATE)
+
+    call_s3 = sync_wrapper(_call_s3)
 
 
 _FILESYSTEMS: dict[tuple[int, bool, str], Any] = {}
@@ -169,7 +245,7 @@ def _filesystem(repeat: bool = True) -> Any:
     key = (os.getpid(), repeat, _settings())
     if key not in _FILESYSTEMS:
         attempts = READ_ATTEMPTS if repeat else 1
-        filesystem = s3fs.S3FileSystem(
+        filesystem = _FileSystem(
             use_listings_cache=False,
             skip_instance_cache=True,
             config_kwargs={
@@ -221,6 +297,8 @@ def _fault(error: BaseException) -> tuple[type[StorageError], str]:
         )
     if isinstance(error, _NEVER_SENT):
         return NotApplied, f"the endpoint can't be reached ({type(error).__name__}): check AWS_ENDPOINT_URL"
+    if isinstance(error, TimeoutError):
+        return OutcomeUnknown, "the store took too long: see whether it stands still, or the link is too slow"
     return OutcomeUnknown, f"the connection broke ({type(error).__name__})"
 
 

@@ -16,7 +16,6 @@ from avs_core.models.bundle import (
     BundleConfig,
     build_audio_encoder,
     load_bundle,
-    read_card,
     save_bundle,
 )
 from avs_core.models.tpavi import TPAVIConfig, TPAVINet
@@ -39,10 +38,10 @@ class LightRecipe:
     """A small net on composites: first its audio encoder alone (`sound`), then all but the backbone (`joint`).
 
     With data it trains on their clips, else on composites made on the fly. The sound of these is also what the audio
-    encoder learns from; with data alone it learns from theirs, or is taken from a bundle.
+    encoder learns from; with data alone it learns from theirs. Or it starts as that of a bundle, and goes on learning.
 
     stream, sound_stream   composites on the fly; feed, sound_feed  clips from files
-    audio_encoder          trained here; that of a bundle may be another
+    audio_encoder          a name, see avs_core.models.audio_encoders; a bundle to start from has the same
     hearing                how loud the sound is in TPAVI at the start, see `open_hearing`
     pairs                  each picture on the fly comes with two sounds, see `swaps`
     bundle_size, window_s  side of the pictures in pixels and seconds at a time, in the bundle
@@ -73,7 +72,9 @@ class LightRecipe:
         return True
 
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
-        """See Recipe."""
+        """See Recipe. Raises ConfigError for weights that it does not read, and for those of another audio encoder."""
+        materials.refuse(self.name, "vggish", "backbone", "init", "ear")
+        materials.require_ear(self.name, self.audio_encoder)
         categories = len(categories_of(self.name, materials))
         build = partial(new_trainee, self, categories, materials.seed, materials.audio)
         steps = {} if materials.steps is None else {"steps": materials.steps}
@@ -159,7 +160,10 @@ def photographs(name: str, materials: Materials) -> Sources:
 
 
 def new_trainee(recipe: LightRecipe, categories: int, seed: int, audio: str | None) -> Trainee:
-    """Untrained but for the backbone, and for the audio encoder of the bundle `audio`. Raises BundleError."""
+    """Untrained but for the backbone, which is frozen, and for the audio encoder: it starts as that of `audio`.
+
+    Raises BundleError.
+    """
     torch.manual_seed(seed)
     net, encoder = TPAVINet(recipe.net), build_audio_encoder(recipe.audio_encoder)
     load_lite0(net.backbone.body)
@@ -196,12 +200,11 @@ def sound_share(sources: Sources, config: StreamConfig, steps: int, rank: int, w
 def leave_bundle(recipe: LightRecipe, materials: Materials, trainee: Trainee, held_out: HeldOut, out: Path) -> Path:
     """Choose the threshold on val, measure what is shipped on test, write bundle/ with its card."""
     data = None if materials.data is None else materials.data.name
-    encoder = recipe.audio_encoder if materials.audio is None else read_card(materials.audio)[1].audio_encoder
     threshold = held_out.measure(trainee, "val").best_threshold()
     config = BundleConfig(
         name=recipe.name,
         tpavi=recipe.net,
-        audio_encoder=encoder,
+        audio_encoder=recipe.audio_encoder,
         size=recipe.bundle_size,
         mean=LITE0_INPUT.mean,
         std=LITE0_INPUT.std,

@@ -4,7 +4,7 @@ Batch i depends on the seed and on i alone, so a resumed run sees what an undist
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -42,8 +42,9 @@ class Batch:
 
     labelled  which seconds have a mask; no loss looks at the masks and labels of the others
     labels    class of each pixel, 0 = background; None where the truth is binary
-    heard     which of the K categories sound in a second, by something in the picture or by a foreign sound; None
-              where the data does not say
+    heard     which of the K categories sound in a second, by something in the picture, off-screen, or by a foreign
+              sound; None where the data does not say
+    unsure    which others may sound in it: something off-screen is heard, and nobody says what; None for none
     things    what is in the picture, whether it sounds or not: the category of each cell of GRID pixels, K = none;
               None where the data does not say
     outlines  the same, object by object: the number of the one at each pixel, from 1, and 0 for none
@@ -56,6 +57,7 @@ class Batch:
     labelled: Bool[Tensor, "B T"]
     labels: Int64[Tensor, "B T H W"] | None = None
     heard: Bool[Tensor, "B T K"] | None = None
+    unsure: Bool[Tensor, "B T K"] | None = None
     things: Int64[Tensor, "B T h w"] | None = None
     outlines: UInt8[Tensor, "B T H W"] | None = None
     kinds: Int64[Tensor, "B T O"] | None = None
@@ -140,7 +142,7 @@ class CompositeBatches(OnTheFly):
 
     def _clip(self, seed: int, draw: float, silence: Float32[np.ndarray, " n"] | None) -> Batch:
         composite = self.composer.compose(seed)
-        waveform, heard, masks = composite.waveform, heard_categories(composite), composite.masks
+        waveform, heard, masks = composite.waveform, heard_categories(self.composer, composite), composite.masks
         if silence is not None:
             waveform, heard, masks = silence, set(), np.zeros_like(masks)
         elif draw < self.config.hushed + self.config.foreign:
@@ -193,17 +195,22 @@ def shared_clips(clips: int, rank: int, world: int) -> range:
     return range(rank, clips, world)
 
 
-def heard_categories(composite: Composite) -> set[tuple[str, int]]:
-    """(category, second) of what is in the picture and sounds."""
+def heard_categories(composer: Composer, composite: Composite) -> set[tuple[str, int]]:
+    """(category, second) of all that sounds in a composite of this composer: in the picture, and off-screen."""
+    if composite.scene.offscreen:
+        return heard_scene(composer, composite.scene)[1]
     return {(one.category, int(second)) for one in composite.objects for second in np.flatnonzero(one.sounding)}
 
 
 def heard_scene(composer: Composer, scene: Scene) -> tuple[Float32[np.ndarray, " n"], set[tuple[str, int]]]:
-    """The sound of a scene, and its (category, second)."""
-    tracks, waveform = composer.sound(scene)
+    """The sound of a scene, and its (category, second), of what sounds off-screen too."""
+    # A composer gives the tracks of actors: who speaks off-screen is one more of them, after the others as before.
+    aside = tuple(replace(scene.actors[0], category=voice.category, voice=voice) for voice in scene.offscreen)
+    speakers = (*scene.actors, *aside)
+    tracks, waveform = composer.sound(replace(scene, actors=speakers, offscreen=()))
     heard = {
         (actor.category, int(second))
-        for actor, track in zip(scene.actors, tracks, strict=True)
+        for actor, track in zip(speakers, tracks, strict=True)
         if track is not None
         for second in np.flatnonzero(track.sounding)
     }

@@ -20,6 +20,9 @@ from avs_core.datasets.labelled import ClipRef, LabelledClip, LabelledSet
 from avs_core.errors import TrainingError
 from avs_core.training.data import Batch, heard_labels, object_labels, shared_clips, stack, thing_labels
 
+OFF_SCREEN = "off-screen"
+"""The subset of clips in which something is heard that is not in the picture."""
+
 
 @dataclass(frozen=True)
 class FeedConfig:
@@ -86,11 +89,15 @@ class LabelledBatches(Dataset[Batch]):
 
 
 def clip_batch(clip: LabelledClip, categories: Sequence[str]) -> Batch:
-    """One clip as a batch. What is heard and seen is told by its objects, and unknown to sets that have none."""
-    heard = things = outlines = kinds = None
+    """One clip as a batch. What is heard and seen is told by its objects, and unknown to sets that have none.
+
+    Data sets say that something is heard off-screen, not what or when: it may be anything that is not heard anyway.
+    """
+    heard = unsure = things = outlines = kinds = None
     if clip.instances is not None:
         pairs = {(one.category, int(t)) for one in clip.instances for t in np.flatnonzero(one.sounding)}
         heard = heard_labels(pairs, len(clip.frames), categories)[None]
+        unsure = ~heard if OFF_SCREEN in clip.ref.subsets else torch.zeros_like(heard)
         things = thing_labels(clip.instances, clip.masks.shape, categories)[None]
         outlines, kinds = (one[None] for one in object_labels(clip.instances, clip.masks.shape, categories))
     return Batch(
@@ -100,6 +107,7 @@ def clip_batch(clip: LabelledClip, categories: Sequence[str]) -> Batch:
         labelled=torch.from_numpy(clip.labelled)[None],
         labels=None if clip.labels is None else torch.from_numpy(clip.labels)[None],
         heard=heard,
+        unsure=unsure,
         things=things,
         outlines=outlines,
         kinds=kinds,

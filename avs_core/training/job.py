@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from avs_core.errors import ConfigError
 from avs_core.training.data import Batch
 from avs_core.training.loop import LoopConfig
 
@@ -21,6 +22,10 @@ class TrainingJob(Protocol):
     @property
     def loop(self) -> LoopConfig:
         """How the weights move."""
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the loss pairs the clips of a batch with each other, see Objective."""
 
     def model(self) -> nn.Module:
         """The model before the first step; the same on every worker, for it is seeded."""
@@ -39,3 +44,12 @@ class TrainingJob(Protocol):
 
     def finish(self, model: nn.Module, out: Path) -> Path | None:
         """Write what the phase leaves, such as a bundle; None for nothing."""
+
+
+def require_whole(job: TrainingJob, loop: LoopConfig) -> None:
+    """Raises ConfigError where a batch would be worked on in parts though the loss pairs its clips."""
+    if job.crosses and loop.accumulate > 1:
+        raise ConfigError(
+            f"the loss of {job.name} pairs the clips of a batch with each other; got --accumulate {loop.accumulate}, "
+            "and pairs of two parts would be missing: leave it out"
+        )

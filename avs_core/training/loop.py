@@ -41,13 +41,15 @@ class LoopConfig(BaseModel):
     warm_up           steps of linear rise
     clip_norm         gradients are scaled down to this norm; None = never
     ema               decay of the running mean of the weights, which is then what is evaluated and shipped; 0 = none
-    accumulate        a process works on its share of a batch in that many parts, to save memory
+    accumulate        a process works on its share of a batch in that many parts, to save memory; refused for losses
+                      that pair the clips of a batch
     precision         bf16: autocast computes in bfloat16 where that is safe; the weights stay float32
     batch_norm        free: statistics of each process's own share; sync: of the whole batch (GPUs only);
                       frozen: those the model came with. Scale and shift are learned in each case
     checkpoint_every  steps; `keep` checkpoints stay
     validate_every    steps, such as those of an epoch; None = after the last one alone
-    deterministic     only algorithms that repeat bit for bit on a GPU too; some are slower
+    deterministic     only algorithms that repeat bit for bit on a GPU too; some are slower, and the first stage of the
+                      two-stage baseline needs Triton for it
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,8 +109,10 @@ class Trainer:
     def advance(self, batch: Batch, loss: Loss, bad: str | None) -> dict[str, float]:
         """One step on this process's share of a batch; the terms and the gradient's norm, meaned over the batch.
 
-        A clip counts the same whatever the number of processes and parts. Raises TrainingError in every process when
-        a number is not finite in any, with the batch saved below the URI `bad`; the weights are then as before.
+        Each part of each process counts by its clips, so a loss that is a plain mean over clips is the same whatever
+        the number of processes and parts. What it divides by instead, and pairs of clips, are those of a part alone.
+        Raises TrainingError in every process when a number is not finite in any, with the batch saved below the URI
+        `bad`; the weights are then as before. Raises ConfigError for parts that `batch_norm` sync can't wait for.
         """
         self._prepare()
         batch = _mapped(batch, lambda value: value.to(self.engine.device))
@@ -139,14 +143,10 @@ class Trainer:
     def _backward(self, batch: Batch, loss: Loss) -> dict[str, Tensor]:
         """Gradients of the mean over the whole batch; the terms of it."""
         engine, clips = self.engine, len(batch.frames)
-        total, idle = engine.total(torch.tensor([clips, clips == 0], device=engine.device).float()).tolist()
-        if idle:
-            raise TrainingError(
-                f"each process needs a clip of every batch; of {engine.world}, {idle:.0f} got none of {total:.0f}: "
-                "train with fewer workers"
-            )
+        count = min(self.config.accumulate, clips)
+        total = self._clips(clips, count)
         sums: dict[str, Tensor] = {}
-        parts = _parts(batch, min(self.config.accumulate, clips))
+        parts = _parts(batch, count)
         for i, part in enumerate(parts):
             # DDP means over the processes: a part counts by its clips
             weight = len(part.frames) * engine.world / total
@@ -157,6 +157,29 @@ class Trainer:
             for name, term in terms.items():
                 sums[name] = sums.get(name, torch.zeros((), device=engine.device)) + weight * term.detach()
         return dict(zip(sums, engine.total(torch.stack(list(sums.values())).float()) / engine.world, strict=True))
+
+    def _clips(self, own: int, parts: int) -> float:
+        """Clips of the whole batch, of which this process works on its own ones in so many parts.
+
+        Raises TrainingError, ConfigError: in every process or in none.
+        """
+        engine, config = self.engine, self.config
+        told = torch.tensor([own, own == 0, parts, parts**2], device=engine.device).float()
+        total, idle, passes, squares = engine.total(told).tolist()
+        if idle:
+            raise TrainingError(
+                f"each process needs a clip of every batch; of {engine.world}, {idle:.0f} got none of {total:.0f}: "
+                "train with fewer workers"
+            )
+        # numbers whose mean square is their squared mean are equal
+        if config.batch_norm == "sync" and engine.world * squares != passes**2:
+            raise ConfigError(
+                "synchronised batch norms wait for as many parts in each process; "
+                f"{total:.0f} clips on {engine.world} processes, --accumulate {config.accumulate}, are {passes:.0f} "
+                "parts in all, here more and there fewer: leave out --accumulate, use a number of processes that "
+                "divides the clips, or --batch-norm frozen"
+            )
+        return float(total)
 
     def _alone(self, alone: bool) -> AbstractContextManager[Any]:
         """Without an exchange of gradients, if so: the last part exchanges those of all."""
@@ -268,7 +291,10 @@ def load_weights(model: nn.Module, data: bytes) -> None:
 
 @contextmanager
 def repeatable(wanted: bool) -> Iterator[None]:
-    """Within the block PyTorch uses only algorithms that repeat bit for bit, if so."""
+    """Within the block PyTorch uses only algorithms that repeat bit for bit, if so.
+
+    On a GPU it raises RuntimeError where it has none. tests/training/test_repeatable.py looks for such without a GPU.
+    """
     before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

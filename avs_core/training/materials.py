@@ -1,13 +1,18 @@
 """What a user brings to a recipe: data, weights, a seed."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
+from avs_core import storage
 from avs_core.audio import FrontEnd
 from avs_core.datasets.labelled import LabelledSet, heard_by
 from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError
+from avs_core.models.bundle import read_card
 from avs_core.training.job import TrainingJob
+
+Start = Literal["vggish", "backbone", "init", "audio", "ear"]
+"""The materials that a run starts from, and that not every recipe reads."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class Materials:
     vggish    VGGish's weights, as the public PyTorch port has them
     backbone  ImageNet weights of the backbone; None = timm fetches them
     init      a bundle, or a published checkpoint, to start from
-    audio     a bundle whose audio encoder is taken as it is, instead of training one
+    audio     a bundle from whose audio encoder the recipe's starts, instead of being trained alone first
     ear       the name of another audio encoder than the recipe's, see avs_core.models.audio_encoders
     seed      of the weights and of the order of the clips
     steps     instead of the recipe's; epochs otherwise
@@ -42,6 +47,23 @@ class Materials:
         if self.data is None:
             raise ConfigError(f"{recipe} trains on labelled clips: give it data, --data PATH-OR-URI")
         return self.data
+
+    def refuse(self, recipe: str, *names: Start) -> None:
+        """Raises ConfigError where one of these is given: the recipe does not read it, and nothing is ignored."""
+        for name in names:
+            if (given := getattr(self, name)) is not None:
+                raise ConfigError(f"{recipe} takes no --{name}, got {storage.redacted(given)}: leave it out")
+
+    def require_ear(self, recipe: str, audio_encoder: str) -> None:
+        """Raises ConfigError where the bundle `audio` has another audio encoder than the recipe; BundleError."""
+        if self.audio is None:
+            return
+        found = read_card(self.audio)[1].audio_encoder
+        if found != audio_encoder:
+            raise ConfigError(
+                f"{recipe} hears with {audio_encoder}, {storage.redacted(self.audio)} with {found}: give it a bundle "
+                f"that hears with {audio_encoder}, or leave out --audio"
+            )
 
     def heard_by(self, front_end: FrontEnd) -> "Materials":
         """The same, its data as an audio encoder with that front end wants them."""

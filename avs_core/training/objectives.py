@@ -18,7 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from avs_core.errors import ConfigError
-from avs_core.losses import MS3_WEIGHT, PUBLISHED_FRAMES, avm_av, avm_semantic, avm_vv, bce_ms3
+from avs_core.losses import MS3_WEIGHT, PUBLISHED_FRAMES, avm_av, avm_semantic, avm_vv, bce_ms3, pixel_cross_entropy
 from avs_core.models.tpavi import TPAVIOutput
 from avs_core.models.two_stage import TwoStageOutput
 from avs_core.training.data import Batch
@@ -34,6 +34,10 @@ _AVM: Mapping[Variant, Callable[..., Tensor]] = {"av": avm_av, "vv": avm_vv}
 @runtime_checkable
 class Objective(Protocol):
     """From what a trainee said to what it should have said."""
+
+    @property
+    def crosses(self) -> bool:
+        """Whether a term pairs the clips of a batch with each other: of a batch in parts it would see other pairs."""
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """Named terms; their sum is minimised."""
@@ -52,6 +56,11 @@ class Agreement:
     weight: float = MS3_WEIGHT
     frames: int = PUBLISHED_CLIPS * PUBLISHED_FRAMES
 
+    @property
+    def crosses(self) -> bool:
+        """AVM-VV pairs the frames that sound alike."""
+        return self.variant == "vv"
+
     def __call__(self, masks: TPAVIOutput) -> Float[Tensor, ""]:
         """weight · L_AVM of what the net saw and heard. Raises ConfigError for a net that does not hear."""
         visual = [Z.float() for Z in masks.visual]
@@ -64,6 +73,8 @@ class Agreement:
 class S4Objective:
     """BCE on the one labelled frame."""
 
+    crosses = False
+
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"bce"}."""
         return {"bce": labelled_bce(_masks(answer).logits, batch)}
@@ -74,6 +85,11 @@ class MS3Objective:
     """BCE on the labelled frames + L_AVM."""
 
     agreement: Agreement = Agreement()
+
+    @property
+    def crosses(self) -> bool:
+        """See Objective."""
+        return self.agreement.crosses
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"bce", "avm"}."""
@@ -86,6 +102,7 @@ class AVSSObjective:
     """Cross entropy over the classes + L_AVM of everything that is not background, as the published code has it."""
 
     weight: float = MS3_WEIGHT
+    crosses = False
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"ce", "avm"}. Raises ConfigError for a batch or a net without classes."""
@@ -93,7 +110,7 @@ class AVSSObjective:
         logits = masks.logits.float()
         if batch.labels is None or logits.ndim != 5:
             raise ConfigError("AVSS needs classes in the data and in the net; open the data with kind avss")
-        ce = F.cross_entropy(logits[batch.labelled], batch.labels[batch.labelled])
+        ce = pixel_cross_entropy(logits[batch.labelled], batch.labels[batch.labelled])
         avm = avm_semantic(logits, [Z.float() for Z in masks.visual], masks.audio, batch.labelled)
         return {"ce": ce, "avm": self.weight * avm}
 
@@ -110,6 +127,11 @@ class LightObjective:
     naming: float = 0.5
     viewing: float = 1.0
     agreement: Agreement | None = None
+
+    @property
+    def crosses(self) -> bool:
+        """See Objective."""
+        return self.agreement is not None and self.agreement.crosses
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"bce", "dice"}, "naming" and "viewing" where the data say what is heard and seen, "avm" on request."""
@@ -130,6 +152,8 @@ class LightObjective:
 @dataclass(frozen=True)
 class SoundObjective:
     """The audio encoder alone: what is heard."""
+
+    crosses = False
 
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"naming"}."""
@@ -153,16 +177,22 @@ def labelled_bce(logits: Float[Tensor, "B T H W"], batch: Batch) -> Float[Tensor
 
 
 def naming_loss(named: Float[Tensor, "B T K"], batch: Batch) -> Float[Tensor, ""]:
-    """BCE summed over the categories, meaned over the seconds. Raises ConfigError where nobody says what is heard."""
+    """BCE summed over the categories, meaned over the seconds. Raises ConfigError where nobody says what is heard.
+
+    Of what may be heard or not nothing is asked.
+    """
     if batch.heard is None:
         raise ConfigError("the audio encoder learns from what is heard, and this data set does not say: use composites")
-    return F.binary_cross_entropy_with_logits(named, batch.heard.float(), reduction="none").sum(-1).mean()
+    loss = F.binary_cross_entropy_with_logits(named, batch.heard.float(), reduction="none")
+    if batch.unsure is not None:
+        loss = loss.masked_fill(batch.unsure, 0.0)
+    return loss.sum(-1).mean()
 
 
 def viewing_loss(shown: Float[Tensor, "B T K1 h w"], things: Int64[Tensor, "B T y x"]) -> Float[Tensor, ""]:
     """Cross entropy of what is seen; where the truth has finer cells the logits are interpolated."""
     logits = F.interpolate(shown.flatten(0, 1), things.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, things.flatten(0, 1))
+    return pixel_cross_entropy(logits, things.flatten(0, 1))
 
 
 def soft_dice(logits: Float[Tensor, "*N H W"], target: Float[Tensor, "*N H W"]) -> Float[Tensor, ""]:

@@ -70,9 +70,9 @@ class PublishedRecipe:
         data = self._data(materials)
         if materials.vggish is None:
             raise ConfigError(f"{self.name} hears with VGGish: give its weights, --vggish FILE")
-        if self.from_s4 != (materials.init is not None):
-            need = "starts from an S4 run: give its bundle or .pth, --init" if self.from_s4 else "takes no --init"
-            raise ConfigError(f"{self.name} {need}")
+        materials.refuse(self.name, "audio", "ear", "backbone" if self.from_s4 else "init")
+        if self.from_s4 and materials.init is None:
+            raise ConfigError(f"{self.name} starts from an S4 run: give its bundle or .pth, --init")
         feed = replace(self.feed, seed=materials.seed)
         epoch = LabelledBatches(data, "train", feed).epoch_steps
         steps = materials.steps or self.epochs * epoch

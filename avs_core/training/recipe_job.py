@@ -43,6 +43,11 @@ class RecipeJob:
     leave: Leave | None = None
     workers: int = 1
 
+    @property
+    def crosses(self) -> bool:
+        """See TrainingJob."""
+        return self.objective.crosses
+
     def model(self) -> Trainee:
         """See TrainingJob."""
         return self.build()

@@ -61,7 +61,7 @@ class SwapBatches(OnTheFly):
 
     def _pair(self, seed: int) -> tuple[Batch, Batch]:
         clip = self.composer.compose(seed)
-        own = self._batch(clip, (clip.waveform, heard_categories(clip), clip.masks))
+        own = self._batch(clip, (clip.waveform, heard_categories(self.composer, clip), clip.masks))
         return own, self._batch(clip, self._other(clip, np.random.default_rng([seed, 1])))
 
     def _other(self, clip: Composite, rng: np.random.Generator) -> Sound:

@@ -19,7 +19,7 @@ from avs_core.errors import TrainingError
 from avs_core.tracking import Tracker
 from avs_core.training.checkpoints import Checkpoints
 from avs_core.training.engine import Engine
-from avs_core.training.job import TrainingJob
+from avs_core.training.job import TrainingJob, require_whole
 from avs_core.training.loop import LoopConfig, Trainer, load_weights, repeatable
 
 LOG = logging.getLogger(__name__)
@@ -61,10 +61,12 @@ def train(
     weights  URI of the weights to start from instead of the job's own: those of the phase before
     loop     instead of the job's own; with as many steps
 
-    Raises TrainingError for numbers that are not finite and batches that end early, StorageError when a checkpoint
-    can't be written (those before it are whole), CheckpointMismatch for the checkpoint of another model.
+    Raises ConfigError for a loop that the job can't have, TrainingError for numbers that are not finite and batches
+    that end early, StorageError when a checkpoint can't be written (those before it are whole), CheckpointMismatch for
+    the checkpoint of another model.
     """
     loop = loop or job.loop
+    require_whole(job, loop)
     with repeatable(loop.deterministic):
         run = _Run(job, loop, engine, storage.normalise(out), tracker, scratch)
         run.start(weights)

@@ -60,6 +60,8 @@ class TwoStageTrainee(NamingTrainee):
 class InstanceObjective:
     """Stage 1: Mask R-CNN's own losses, summed as torchvision does."""
 
+    crosses = False
+
     def __call__(self, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         """{"objectness", "rpn_box_reg", "classifier", "box_reg", "mask"}. Raises ConfigError for data without objects.
 

@@ -11,7 +11,6 @@ from avs_core.models.bundle import (
     BundleConfig,
     build_audio_encoder,
     load_bundle,
-    read_card,
     save_bundle,
 )
 from avs_core.models.two_stage import TwoStageConfig, TwoStageNet
@@ -75,16 +74,22 @@ class TwoStageRecipe:
         return True
 
     def jobs(self, materials: Materials) -> tuple[TrainingJob, ...]:
-        """See Recipe. `materials.steps` are those of each stage; the audio encoder has its own before them."""
+        """See Recipe. `materials.steps` are those of each stage; the audio encoder has its own before them.
+
+        Raises ConfigError for weights that it does not read or lacks, and for those of another audio encoder.
+        """
+        materials.refuse(self.name, "vggish", "backbone", "ear")
+        materials.require_ear(self.name, self.audio_encoder)
         self._require_init(materials)
         sound = () if materials.audio is not None else (self._sound(materials),)
         instances = () if self.instances is None else (self._instances(materials, self.instances),)
         return (*sound, *instances, self._fusion(materials))
 
     def _require_init(self, materials: Materials) -> None:
-        if (self.instances is None) != (materials.init is not None):
-            need = "takes Mask R-CNN from a file of torchvision's weights: give it, --init"
-            raise ConfigError(f"{self.name} {need if self.instances is None else 'takes no --init'}")
+        if self.instances is not None:
+            materials.refuse(self.name, "init")
+        elif materials.init is None:
+            raise ConfigError(f"{self.name} takes Mask R-CNN from a file of torchvision's weights: give it, --init")
 
     def _sound(self, materials: Materials) -> RecipeJob:
         # Two orders of clips from one seed.
@@ -135,7 +140,7 @@ def _timed(loop: LoopConfig, materials: Materials) -> LoopConfig:
 
 
 def new_trainee(recipe: TwoStageRecipe, categories: int, materials: Materials, stage: Stage) -> TwoStageTrainee:
-    """Untrained but for the backbone, or all of Mask R-CNN, and for the audio encoder of a bundle that is named.
+    """Untrained but for the backbone, or all of Mask R-CNN, and for the audio encoder: it starts as a named bundle's.
 
     Raises BundleError, CheckpointMismatch.
     """
@@ -153,13 +158,12 @@ def new_trainee(recipe: TwoStageRecipe, categories: int, materials: Materials, s
 def leave_bundle(recipe: TwoStageRecipe, materials: Materials, trainee: Trainee, held_out: HeldOut, out: Path) -> Path:
     """Choose the threshold on val, measure what is shipped on test, write bundle/ with its card."""
     data = None if materials.data is None else materials.data.name
-    encoder = recipe.audio_encoder if materials.audio is None else read_card(materials.audio)[1].audio_encoder
     threshold = held_out.measure(trainee, "val").best_threshold()
     config = BundleConfig(
         name=recipe.name,
         arch="two_stage",
         two_stage=recipe.net,
-        audio_encoder=encoder,
+        audio_encoder=recipe.audio_encoder,
         size=recipe.bundle_size,
         mean=recipe.normalise.mean,
         std=recipe.normalise.std,

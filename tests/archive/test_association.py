@@ -57,6 +57,25 @@ def test_what_is_unsurely_of_one_kind_must_also_be_in_one_place() -> None:
     assert associate.number(1, [box(2, certainty=0.5)]) == [1]
 
 
+def strip(left: int, length: int, kind: str, certainty: float = 1.0) -> Seen:
+    """A row of pixels on a map of 1×480."""
+    mask = np.zeros((1, 480), bool)
+    mask[0, left : left + length] = True
+    return Seen(masks.encode(mask), kind, certainty)
+
+
+def test_pairs_that_are_too_unlike_do_not_outbid_one_that_is_not() -> None:
+    """The cow's own track has ½ · (0.32 + 0.446) = 0.383; 0.34 for its place and 0.095 for a drum's would be more."""
+    cow, drum, moved = strip(50, 231, "cow"), strip(343, 126, "drum"), strip(169, 231, "cow", certainty=0.446)
+    other = strip(6, 231, "dog")
+    place = masks.ious([one.mask for one in (moved, other)], [one.mask for one in (cow, drum)])
+    np.testing.assert_allclose(place, [[0.32, 0.19], [0.68, 0]], atol=1e-9)
+    for beside, numbers in (([], [1]), ([other], [1, 3])):
+        associate = Associator()
+        assert associate.number(0, [cow, drum]) == [1, 2]
+        assert associate.number(1, [moved, *beside]) == numbers
+
+
 def test_nameless_objects_are_followed_by_their_place() -> None:
     associate = Associator()
     assert associate.number(0, [box(0, kind=None), box(8, kind=None)]) == [1, 2]

@@ -5,16 +5,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from avs_core import storage
-from avs_core.archive.lease import Holder, Times, holder, leased
+from avs_core.archive.lease import Holder, Lease, Times, holder, leased
 from avs_core.archive.schema import canonical_json
 from avs_core.archive.verify import archive_digest
 from avs_core.errors import AlreadyExists, LeaseHeld, OutcomeUnknown, StorageError
+from avs_core.storage import s3
 from tests.archive import sample
+from tests.silent_s3 import silent_store
 
 QUICK = Times(beat_s=0.1, ttl_s=2.0, look_s=0.05)
 NEXT = {"host": "elsewhere", "pid": 7, "what": "the next one"}
@@ -122,15 +126,48 @@ def test_the_lease_of_an_older_version_is_read(archive: str) -> None:
         assert holder(archive, "night") != by
 
 
-def test_a_holder_whose_store_is_gone_stops_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def away(archive: Path) -> Iterator[Path]:
+    """The archive's disk is gone while the block lasts; where its files are meanwhile."""
+    elsewhere = archive.rename(archive.with_name("elsewhere"))
+    archive.write_text("no folder")
+    try:
+        yield elsewhere
+    finally:
+        archive.unlink()
+        elsewhere.rename(archive)
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_a_holder_whose_store_was_away_has_lost_only_if_another_one_followed(followed: bool, tmp_path: Path) -> None:
     told = threading.Event()
-    with leased(str(tmp_path / "archive"), "night", "first", told.set, QUICK), monkeypatch.context() as patch:
-        patch.setattr(storage, "write_bytes", _away)
-        assert told.wait(20)
+    times = Times(beat_s=0.05, ttl_s=0.5, look_s=0.05)
+    archive = tmp_path / "archive"
+    with leased(str(archive), "night", "first", told.set, times) as lease:
+        with away(archive) as elsewhere:
+            assert not told.wait(4 * times.ttl_s)
+            if followed:
+                (elsewhere / "_leases/night/00000002.json").write_bytes(canonical_json(NEXT))
+        assert told.wait(10 if followed else 1) == followed
+        if not followed:
+            lease.check()
 
 
-def _away(uri: str, data: bytes) -> None:
-    raise OutcomeUnknown("the store is away")
+@pytest.mark.timeout(60)
+def test_a_store_that_falls_silent_holds_up_neither_the_holder_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "WRITE_TIMEOUT_S", limit_s := 10.0)
+    told = threading.Event()
+    with silent_store() as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        lease = Lease("s3://bucket/_leases/night", 1, Times(beat_s=0.1, ttl_s=0.5, look_s=0.05), told.set)
+        while not store.requests:
+            time.sleep(0.05)
+        started = time.monotonic()
+        lease.release()  # with a heartbeat on its way: that one's limit is not waited for
+        assert time.monotonic() - started < 1.5 * limit_s
+        assert store.hung_up.wait(20)
+    assert not told.is_set()
 
 
 def test_of_many_at_once_one_gets_it(archive: str) -> None:

@@ -1,6 +1,8 @@
 """References, splits and decoding; the catalogue that ships."""
 
+import hashlib
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +224,29 @@ def test_a_package_that_is_another_one_is_refused(monkeypatch: pytest.MonkeyPatc
     assert not list(cache.iterdir()), "a refused package leaves nothing behind"
     (cache / "thing-1").mkdir()
     assert fetch_package("thing=1", "00", cache) == cache / "thing-1"
+
+
+def test_two_that_fetch_a_package_at_once_both_have_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stand-in for `apt-get` that waits until both have begun, so that neither finds the other's folder."""
+    meeting, tools = tmp_path / "meeting", tmp_path / "bin"
+    for folder in (meeting, tools):
+        folder.mkdir()
+    wait = f'for _ in $(seq 500); do [ "$(ls {meeting} | wc -l)" = 2 ] && break; sleep 0.02; done'
+    scripts = {
+        "apt-get": f"mktemp {meeting}/XXXXXX\n{wait}\nprintf thing > thing_1_all.deb",
+        "dpkg": 'mkdir "$3"\ncp "$2" "$3/thing"',
+    }
+    for name, lines in scripts.items():
+        (tools / name).write_text(f"#!/bin/sh\nset -e\n{lines}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    cache, wanted = tmp_path / "cache", hashlib.sha256(b"thing").hexdigest()
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(fetch_package, "thing=1", wanted, cache) for _ in range(2)]
+    assert [one.result() for one in both] == [cache / "thing-1"] * 2
+    assert [path.name for path in cache.iterdir()] == ["thing-1"], "nothing else is left behind"
+    assert (cache / "thing-1" / "thing").read_text() == "thing"
+    assert len(list(meeting.iterdir())) == 2, "both have fetched it"
 
 
 @pytest.mark.slow

@@ -64,9 +64,9 @@ def test_an_oracle_that_hears_passes_everything(listened: Listening) -> None:
 @pytest.mark.parametrize(
     ("hidden", "missing"),
     [
-        (("instances",), {"pair_switch"}),
+        (("instances",), {"pair_switch", "absent"}),
         (("instances", "categories"), {"pair_switch", "absent"}),
-        (("instances", "waveform"), {"pair_switch", "white", "pink"}),
+        (("instances", "waveform"), {"pair_switch", "absent", "white", "pink"}),
     ],
 )
 def test_what_a_data_set_cannot_tell_is_said_to_be_unavailable(hidden: tuple[str, ...], missing: set[str]) -> None:

@@ -57,6 +57,22 @@ def test_a_clip_with_a_sound_that_nobody_names_is_no_foreign_one() -> None:
     assert [ref.clip_id for ref in taken if ref] == ["clip2"] * 4
 
 
+def test_only_where_all_objects_are_known_a_sound_is_certainly_of_nothing_in_the_picture() -> None:
+    picture = Plan(("red", "green"), ("red",), "v0")
+    green, blue = Plan(("green",), ("green",), "v1"), Plan(("blue",), ("blue",), "v2")
+
+    def absent(*hidden: str, others: tuple[Plan, ...] = (green, blue)) -> bool:
+        world = World((picture, *others), hidden)
+        refs = world.clips("test")
+        return SoundBank(world, refs, "aligned").hears_absent(0, world.load(refs[0], 32))
+
+    assert absent()
+    assert not absent(others=(green,)), "the green square is silent, and in the picture"
+    assert not absent("instances", others=(green,)), "nobody tells that it is"
+    assert not absent("instances")
+    assert not absent("categories"), "nobody says what the other clip's sound is"
+
+
 def test_silence_is_what_the_front_end_makes_of_nothing() -> None:
     clip = WORLD.load(REFS[0], 32)
     found = BANK.examples("silence", 0, clip)

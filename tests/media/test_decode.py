@@ -20,12 +20,14 @@ from avs_core.errors import (
     DecodeTimeout,
     MediaDenied,
     MediaTooLarge,
+    OutcomeUnknown,
 )
 from avs_core.media.clips import decode_clip
 from avs_core.media.decode import DecodeConfig, DecodeLimits, GuardedDecoder
 from tests.media.clips import ffmpeg
 from tests.media.conftest import MAX_PIXELS, unit_of
 from tests.media.recipes import BASE
+from tests.silent_s3 import silent_store
 
 LIMITS = DecodeLimits(wall_s=20.0, no_progress_s=5.0)
 
@@ -84,6 +86,21 @@ def test_a_source_that_never_answers_times_out(plain: Path, tmp_path: Path) -> N
             decoder.probe(str(path))
         assert decoder.probe(str(plain)).seconds == 3
         assert decoder.pid != before
+
+
+@pytest.mark.parametrize(("whole", "halves"), [(0, 0), (1, 0), (1, 1)])
+def test_a_store_that_falls_silent_is_at_fault_and_not_the_file(
+    whole: int, halves: int, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, when the content is asked for, and in the middle of it."""
+    with silent_store(plain.read_bytes(), whole, halves) as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        with GuardedDecoder(limits=DecodeLimits(wall_s=60.0, no_progress_s=20.0)) as decoder:
+            with pytest.raises(OutcomeUnknown, match="the store took too long"):
+                decoder.probe("s3://bucket/plain.mp4")
+            assert decoder.pid is not None
+            assert decoder.probe(str(plain)).seconds == 3
 
 
 def test_a_file_that_takes_too_long_times_out(videos: Path) -> None:

@@ -1,7 +1,9 @@
 """Messages: round trips, and nothing of a broken one is believed."""
 
 import io
+import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -53,12 +55,11 @@ def test_a_fault_keeps_its_class_and_words(fault: AvsError) -> None:
 
 
 def test_units_and_configs_come_back() -> None:
-    from dataclasses import asdict
-
     unit = Unit(VideoRef("s3://b/ü.mp4", 5, "etag", 9), 300, 600, 1, 2)
     assert messages.unit_from_parts(asdict(unit)) == unit
-    config = DecodeConfig(size=96, rate=3, audio="dead")
-    assert messages.config_from_parts(messages.config_parts(config)).shape == (96, 96)
+    config = DecodeConfig(size=96, rate=3, audio="dead", reach=(8_000, 24_000))
+    wired = json.loads(json.dumps(messages.config_parts(config)))
+    assert messages.config_from_parts(wired) == replace(config, size=(96, 96))
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0", b"\0\0\0\7{}", b"\xff\xff\xff\xff" + b"x" * 100])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avs_core.errors import ConfigError
-from avs_core.media.sampling import choose_frames, phases, seconds_of, to_us, wanted_times
+from avs_core.media.sampling import choose_frames, phases, seconds_of, sound_margins, to_us, wanted_times
 
 
 def test_one_look_a_second_is_the_published_one() -> None:
@@ -28,6 +28,21 @@ def test_phases_are_even_and_hold_the_published_one(rate: int) -> None:
 def test_a_rate_below_one_is_refused(rate: int) -> None:
     with pytest.raises(ConfigError, match="rate"):
         phases(rate)
+
+
+@given(st.integers(1, 60), st.integers(0, 100_000), st.integers(0, 100_000))
+def test_margins_hold_all_that_any_phase_hears(rate: int, before: int, after: int) -> None:
+    """Counted in whole seconds, and no second more than the earliest and the latest phase need."""
+    starts = [round((phase - 0.9375) * 16_000) for phase in phases(rate)]
+    first, last = min(starts) - before, max(starts) + 16_000 + after
+    earlier, later = sound_margins(rate, (before, after))
+    assert -earlier * 16_000 <= first < (1 - earlier) * 16_000
+    assert later * 16_000 < last <= (1 + later) * 16_000
+
+
+def test_one_second_ears_hear_what_they_always_did_up_to_16_looks_a_second() -> None:
+    assert [sound_margins(rate) for rate in range(1, 17)] == [(0, 0)] + [(1, 0)] * 15
+    assert {sound_margins(rate) for rate in range(17, 61)} == {(1, 1)}
 
 
 def test_an_empty_interval_is_refused() -> None:

@@ -1,6 +1,9 @@
 """The two-stage baseline: its maps against a loop, its stage 1 against torchvision, and what each part may know."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,20 +17,24 @@ from torchvision.models import resnet50
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from avs_core.errors import CheckpointMismatch, ConfigError
+from avs_core.models import two_stage
 from avs_core.models.bundle import load_bundle, save_bundle
 from avs_core.models.segmenter import UnionSegmenter, open_segmenter
 from avs_core.models.two_stage import (
     Fusion,
     Instances,
+    Regions,
     Target,
     TwoStageConfig,
     TwoStageNet,
     instance_map,
 )
 from avs_core.training.initialise import load_mask_rcnn
+from avs_core.training.loop import repeatable
 from tests.models.test_segmenter import clip
 from tests.models.two_stage_sample import tiny_bundle, tiny_net
 
@@ -145,6 +152,77 @@ def test_stage_1_learns_where_things_are_with_torchvisions_losses(frames: Tensor
     assert reached == {"detector"}
     empty = net.regions(frames).losses([nothing, nothing])
     assert all(bool(torch.isfinite(loss)) for loss in empty.values())
+
+
+@contextmanager
+def proposals_of(net: TwoStageNet) -> Iterator[list[Tensor]]:
+    """All that the region proposal network says within the block."""
+    said: list[Tensor] = []
+    hook = net.detector.rpn.register_forward_hook(lambda _module, _inputs, output: said.extend(output[0]))
+    try:
+        yield said
+    finally:
+        hook.remove()
+
+
+def bfloat16() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.fixture
+def wide() -> Tensor:
+    """Boxes in it have edges that bfloat16 can't tell apart."""
+    return normal("wide", (1, 1, 3, 64, 512))
+
+
+def test_autocast_reaches_no_box_in_training(wide: Tensor) -> None:
+    net = tiny_net().train()
+    masks = torch.zeros(1, 64, 512, dtype=torch.uint8)
+    masks[:, 10:41, 301:363] = 1
+    thing = Target(torch.tensor([[301.0, 10.0, 363.0, 41.0]]), torch.tensor([1]), masks)
+    with bfloat16():
+        regions = net.regions(wide)
+    assert {level.dtype for level in regions.pyramid.values()} == {torch.float32}
+    losses = []
+    for context in (bfloat16(), nullcontext()):
+        torch.manual_seed(0)  # Mask R-CNN draws the regions that it learns from
+        with context, proposals_of(net) as said:
+            losses.append(regions.losses([thing]))
+        assert {boxes.dtype for boxes in said} == {torch.float32}
+        assert any(not torch.equal(boxes.bfloat16().float(), boxes) for boxes in said)
+    for name, value in losses[1].items():
+        assert torch.equal(losses[0][name], value), name
+    torch.manual_seed(0)
+    for name, value in net.regions(wide).losses([thing]).items():
+        torch.testing.assert_close(losses[0][name], value, atol=0.02, rtol=0.02)
+
+
+def test_autocast_reaches_no_box_in_what_stage_2_sees(net: TwoStageNet, wide: Tensor) -> None:
+    with torch.inference_mode(), proposals_of(net) as said:
+        with bfloat16():
+            regions = net.regions(wide)
+            found = regions.instances()
+            net.look(wide)
+        (exact,) = regions.instances()
+    assert len(said) == 3
+    assert {boxes.dtype for boxes in said} == {torch.float32}
+    assert torch.equal(found[0].scores, exact.scores)
+    assert torch.equal(found[0].masks, exact.masks)
+    assert len(exact.scores) > 0
+
+
+def test_a_gpu_without_triton_is_not_asked_to_repeat_stage_1(net: TwoStageNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said of a GPU that is not here."""
+    gpu, images = torch.device("cuda"), ImageList(torch.zeros(1, 3, 64, 64), [(64, 64)])
+    images.tensors = SimpleNamespace(device=gpu)
+    monkeypatch.setattr(two_stage, "is_compile_supported", lambda _: False)
+    with repeatable(True), pytest.raises(ConfigError, match="leave out --deterministic"):
+        Regions(net.detector, {}, images).losses([])
+    two_stage.require_repeatable(gpu)
+    with repeatable(True):
+        two_stage.require_repeatable(torch.device("cpu"))
+        monkeypatch.setattr(two_stage, "is_compile_supported", lambda _: True)
+        two_stage.require_repeatable(gpu)
 
 
 def test_frames_of_half_a_cell_are_refused(net: TwoStageNet) -> None:

@@ -179,6 +179,15 @@ def test_the_command_line_may_change_how_a_recipe_is_computed(tmp_path: Path) ->
     assert Phase(job, TrainConfig(out="x"), {}, None, True, tmp_path).loop == job.loop
 
 
+def test_no_phase_begins_where_a_later_one_takes_no_batch_in_parts(tmp_path: Path) -> None:
+    loop = LoopConfig.model_validate(LOOP)
+    jobs = [TinyJob(loop, name="first"), TinyJob(loop, name="second", crosses=True)]
+    config = TrainConfig(out=str(tmp_path), engine="alone", device="cpu", tracking=False, accumulate=2)
+    with pytest.raises(ConfigError, match="second pairs the clips of a batch"):
+        train_jobs(jobs, config, {})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.integration
 def test_what_is_registered_is_the_bundle_as_a_python_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

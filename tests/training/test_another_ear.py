@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from avs_core.audio import LOG_MEL, Samples
+from avs_core.audio import LOG_MEL, FrontEnd, Samples
 from avs_core.datasets.labelled import ClipRef, LabelledClip, heard_by
 from avs_core.datasets.sources import Sources
 from avs_core.errors import BundleError, ConfigError, DataError
@@ -153,6 +153,17 @@ def test_names_that_none_has_and_packages_that_keep_no_contract(installed: Path)
 def test_an_embedding_has_numbers() -> None:
     with pytest.raises(BundleError, match="must be positive"):
         AudioEncoder(torch.nn.Identity, embedding=0)
+
+
+def test_a_front_end_says_how_far_it_hears() -> None:
+    """What an AudioEncoder refuses; beartype, which the tests run with, is even before it."""
+
+    class Vague:
+        def examples(self, *_: object) -> torch.Tensor:
+            return torch.zeros(1)
+
+    assert isinstance(Samples(2.0), FrontEnd)
+    assert not isinstance(Vague(), FrontEnd)
 
 
 def test_samples_are_those_around_the_middle_of_each_second() -> None:

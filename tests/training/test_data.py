@@ -1,13 +1,15 @@
 """Batches depend on the seed and their number alone, and say the truth about what is seen and heard."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
 from avs_core.audio import window_examples
-from avs_core.datasets.composites import Composer, ComposerConfig
+from avs_core.datasets.composites import Composer, ComposerConfig, Scene
+from avs_core.datasets.scenes import scene_rng
+from avs_core.datasets.soundtrack import lay_track, normalise_sound
 from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError
 from avs_core.training.data import (
@@ -16,16 +18,19 @@ from avs_core.training.data import (
     LOUDEST,
     Batch,
     CompositeBatches,
+    OnTheFly,
     SoundBatches,
     StreamConfig,
     apart,
     heard_labels,
+    heard_scene,
     hush,
     noise,
     stack,
     stream,
     thing_labels,
 )
+from avs_core.training.swaps import SwapBatches
 
 PLAIN = StreamConfig(size=64, clips=3, frames=2, hushed=0.0, foreign=0.0, apart=False)
 
@@ -103,6 +108,50 @@ def test_sound_batches_hear_what_composites_hear(tiny_sources: Sources) -> None:
     seen, heard = (kind(tiny_sources, "train", config, 9)[4] for kind in (CompositeBatches, SoundBatches))
     assert torch.equal(seen.sound, heard.sound)
     assert torch.equal(seen.heard, heard.heard)
+
+
+def with_voices_off_screen(kind: type[OnTheFly]) -> type[OnTheFly]:
+    """The same batches; something sounds off-screen in every clip that does not show all there is."""
+
+    def composing(self: OnTheFly) -> ComposerConfig:
+        return replace(kind.composing.fget(self), offscreen_share=1.0)
+
+    return type(kind.__name__, (kind,), {"composing": property(composing)})
+
+
+def heard_by_hand(sources: Sources, scene: Scene, seconds: int) -> set[tuple[str, int]]:
+    """Every voice laid on the time line again, those of the picture first."""
+    rng, heard = scene_rng(scene.seed, "train", 1), set()
+    for voice in [*(actor.voice for actor in scene.actors if actor.voice), *scene.offscreen]:
+        track = lay_track(voice, normalise_sound(sources.load_sound(voice.ref)), seconds, rng)
+        heard |= {(voice.category, int(second)) for second in np.flatnonzero(track.sounding)}
+    return heard
+
+
+@pytest.mark.parametrize("kind", [CompositeBatches, SoundBatches, SwapBatches])
+def test_what_sounds_off_screen_is_heard_and_lights_nothing(tiny_sources: Sources, kind: type[OnTheFly]) -> None:
+    unseen, first = 0, 5_000_000 if kind is SwapBatches else 0
+    batches = with_voices_off_screen(kind)(tiny_sources, "train", replace(PLAIN, clips=1), 20)
+    for number in range(20):
+        batch, clip = batches[number], batches.composer.compose(first + number)
+        heard = heard_by_hand(tiny_sources, clip.scene, 2)
+        assert torch.equal(batch.heard[0], heard_labels(heard, 2, tiny_sources.categories))
+        assert torch.equal(batch.sound[0], window_examples(clip.waveform, 2)), "it sounds as it did"
+        assert batch.unsure is None
+        aside = {voice.category for voice in clip.scene.offscreen} & {name for name, _ in heard}
+        assert aside.isdisjoint(one.category for one in clip.objects)
+        assert kind is SoundBatches or np.array_equal(batch.masks[0].numpy(), clip.masks)
+        unseen += bool(aside)
+    assert unseen > 5
+
+
+def test_a_foreign_sound_says_what_is_off_screen_in_it(tiny_sources: Sources) -> None:
+    composer = Composer(tiny_sources, "train", ComposerConfig(size=32, seconds=2, offscreen_share=1.0))
+    for seed in range(10):
+        scene = composer.plan(seed)
+        waveform, heard = heard_scene(composer, scene)
+        assert np.array_equal(waveform, composer.sound(scene)[1])
+        assert heard == heard_by_hand(tiny_sources, scene, 2)
 
 
 def test_things_are_what_is_seen_in_the_middle_of_a_cell(tiny_sources: Sources) -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,17 @@ import pytest
 import torch
 
 from avs_core.audio import Alignment
+from avs_core.datasets.benchmark.layout import MANIFEST
+from avs_core.datasets.benchmark.manifest import from_parquet, to_parquet
 from avs_core.datasets.composed import ComposedSet
 from avs_core.datasets.labelled import ClipRef, InstanceTruth, LabelledClip, LabelledSet, Setting
+from avs_core.datasets.opening import open_dataset
+from avs_core.datasets.regions import RegionSet
 from avs_core.datasets.sources import Sources
 from avs_core.errors import ConfigError, TrainingError
-from avs_core.training.data import Batch, CompositeBatches, StreamConfig, stack, stream
+from avs_core.training.data import OBJECTS, Batch, CompositeBatches, StreamConfig, stack, stream
 from avs_core.training.feed import FeedConfig, LabelledBatches, clip_batch, jittered, mirrored, window
+from tests.avsbench_fixtures import write_avss, write_benchmark
 
 
 @dataclass
@@ -152,7 +158,10 @@ def test_a_clip_of_composites_says_what_the_composer_says(tiny_sources: Sources)
     data = ComposedSet(tiny_sources, {"train": 1}, seconds=2)
     clip = data.load(data.clips("train")[0], 64, "aligned")
     plain = StreamConfig(size=64, clips=1, frames=2, hushed=0.0, foreign=0.0, apart=False, seed=1_000_000)
-    assert same(clip_batch(clip, data.categories), CompositeBatches(tiny_sources, "train", plain, 1)[0])
+    batch = clip_batch(clip, data.categories)
+    assert batch.unsure is not None
+    assert not batch.unsure.any()
+    assert same(replace(batch, unsure=None), CompositeBatches(tiny_sources, "train", plain, 1)[0])
 
 
 def test_mirrored_turns_everything_that_is_seen(tiny_sources: Sources) -> None:
@@ -184,6 +193,32 @@ def test_a_window_cuts_all_alike(tiny_sources: Sources) -> None:
 def test_feeds_travel_to_workers() -> None:
     feed = LabelledBatches(told(), "train", FeedConfig(size=8))
     assert same(pickle.loads(pickle.dumps(feed))[3], feed[3])  # noqa: S301  # our own bytes
+
+
+def test_a_clip_on_disk_says_that_something_is_heard_off_screen_and_not_what(tmp_path: Path) -> None:
+    root = write_benchmark(tmp_path, {"train": 2})
+    rows, version = from_parquet((root / MANIFEST).read_bytes())
+    rows[0] = replace(rows[0], subsets=(*rows[0].subsets, "off-screen"))
+    (root / MANIFEST).write_bytes(to_parquet(rows, version))
+    data = open_dataset(str(root))
+    for ref in data.clips("train"):
+        batch = clip_batch(data.load(ref, 64), data.categories)
+        assert batch.heard is not None
+        assert batch.unsure is not None
+        assert batch.heard.any()
+        wanted = ~batch.heard if ref.clip_id == rows[0].clip_id else torch.zeros_like(batch.heard)
+        assert torch.equal(batch.unsure, wanted)
+
+
+def test_avss_says_that_something_is_heard_off_screen_and_not_what(tmp_path: Path) -> None:
+    root = write_avss(tmp_path, {"train": 2})
+    table = (root / "metadata.csv").read_text().splitlines()
+    table[1] = table[1].replace(",dog,", ",dog_off-the-screen,")
+    (root / "metadata.csv").write_text("\n".join(table))
+    data = RegionSet(open_dataset(str(root)), OBJECTS)
+    batches = [clip_batch(data.load(ref, 64), data.categories) for ref in data.clips("train")]
+    assert [bool(one.unsure.any()) for one in batches if one.unsure is not None] == [True, False]
+    assert torch.equal(batches[0].unsure, ~batches[0].heard)  # type: ignore[arg-type, operator]  # it is told
 
 
 def test_a_clip_in_which_nothing_is_to_be_seen_goes_with_others() -> None:

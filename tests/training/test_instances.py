@@ -17,13 +17,13 @@ from avs_core.models.audio_cnn import AudioCNN
 from avs_core.models.bundle import load_bundle
 from avs_core.models.correlation import Proposals, correlate
 from avs_core.models.instance_aware import InstanceAwareConfig, InstanceAwareNet, Sight
+from avs_core.models.vggish import VGGish
 from avs_core.query_losses import Given
-from avs_core.recipes import INSTANCES
+from avs_core.recipes import INSTANCES, OWN_SOUND
 from avs_core.tracking import NullRun
 from avs_core.training.data import OBJECTS, Batch, CompositeBatches, StreamConfig, object_labels
 from avs_core.training.engine import Alone
 from avs_core.training.initialise import LITE0_INPUT
-from avs_core.training.instance_recipe import given_ear
 from avs_core.training.instances import (
     CorrelationObjective,
     InstanceTrainee,
@@ -37,6 +37,7 @@ from avs_core.training.materials import Materials
 from avs_core.training.recipe_job import RecipeJob
 from avs_core.training.swaps import SwapBatches
 from avs_core.training.train import Trained, train
+from tests.training.test_data import with_voices_off_screen
 
 TINY = InstanceAwareConfig(
     backbone="tf_efficientnet_lite0", categories=1, queries=6, learnt=1, channels=16, heads=2, hidden=8, finest=8
@@ -156,6 +157,19 @@ def test_crossed_clips_are_every_picture_under_every_sound(tiny_sources: Sources
     torch.testing.assert_close(target[:: n + 1], own)
 
 
+def test_fewer_clips_are_crossed_in_parts_so_that_stage_takes_none(tiny_sources: Sources) -> None:
+    trainee = tiny(len(tiny_sources.categories), "correlation").eval()
+    batch = SwapBatches(tiny_sources, "train", replace(STREAM, clips=4), 10)[0]
+    counts = []
+    for parts in (1, 2, 4, 8):
+        shares = [Batch(**{k: v if v is None else v[i::parts] for k, v in vars(batch).items()}) for i in range(parts)]
+        counts.append(sum(len(crossed(trainee(one.frames, one.sound).masks, one)[0]) for one in shares))
+    assert counts == [64, 32, 16, 8]
+    jobs = RECIPE.jobs(Materials(sources=tiny_sources))
+    assert {job.name: job.crosses for job in jobs} == {"sight": False, "correlation": True}
+    assert [job.crosses for job in OWN_SOUND.jobs(Materials(sources=tiny_sources))] == [False, False]
+
+
 def test_of_what_nobody_tells_nothing_is_asked_under_other_sounds(tiny_sources: Sources) -> None:
     trainee = tiny(len(tiny_sources.categories), "correlation").eval()
     batch = SwapBatches(tiny_sources, "train", STREAM, 10)[0]
@@ -180,10 +194,73 @@ def test_a_sound_of_the_batch_lights_what_it_names_in_other_pictures(tiny_source
         CorrelationObjective(crossed=True)(trainee(batch.frames, batch.sound), replace(batch, heard=None))
 
 
-def test_an_ear_of_another_kind_is_refused(done: Trained, tiny_sources: Sources) -> None:
-    other = replace(RECIPE, audio_encoder="vggish")
-    with pytest.raises(ConfigError, match=r"tiny hears with vggish, .* with audio_cnn"):
-        given_ear(str(done.left), other)
+def test_a_sound_lights_what_it_names_off_screen_in_the_pictures_that_show_it(tiny_sources: Sources) -> None:
+    batches, lit = with_voices_off_screen(CompositeBatches)(tiny_sources, "train", STREAM, 12), 0
+    trainee = tiny(len(tiny_sources.categories), "correlation").eval()
+    for number in range(12):
+        batch = batches[number]
+        assert batch.heard is not None
+        own, answer = F.adaptive_avg_pool2d(batch.masks[:, 0].float(), (8, 8)), trainee(batch.frames, batch.sound)
+        objects, n = given(batch, "all", (8, 8)), len(batch.frames)
+        target = crossed(answer.masks, batch)[1].unflatten(0, (n, n))
+        for j in range(n):
+            torch.testing.assert_close(target[j, j], own[j], msg="what nobody sees lights nothing of its own picture")
+            shown = {one.category for one in batches.composer.compose(number * n + j).objects}
+            heard = batch.heard[j, 0].nonzero()[:, 0].tolist()
+            aside = {k for k in heard if tiny_sources.categories[k] not in shown}
+            for i in (i for i in range(n) if i != j):
+                named = zip(objects[i].kinds.tolist(), objects[i].masks, strict=True)
+                those = [mask for kind, mask in named if kind in aside]
+                assert all(bool((target[i, j] >= mask).all()) for mask in those)
+                lit += len(those)
+    assert lit > 5
+
+
+def test_where_nobody_says_what_is_heard_off_screen_nothing_is_asked_of_what_it_may_be(tiny_sources: Sources) -> None:
+    trainee = tiny(len(tiny_sources.categories), "correlation").eval()
+    batch = SwapBatches(tiny_sources, "train", STREAM, 10)[0]
+    assert batch.heard is not None
+    n, answer, unsure = len(batch.frames), trainee(batch.frames, batch.sound), torch.zeros_like(batch.heard)
+    unsure[1] = ~batch.heard[1]
+    told, doubted = (crossed(answer.masks, one) for one in (batch, replace(batch, unsure=unsure)))
+    assert torch.equal(told[1], doubted[1])
+    asked, left = (one[2].unflatten(0, (n, n)) for one in (told, doubted))
+    for i, known in enumerate(given(batch, "all", (8, 8))):
+        union = torch.zeros(8, 8)
+        for kind, mask in zip(known.kinds, known.masks, strict=True):
+            union = torch.maximum(union, mask * ~batch.heard[1, 0, kind])
+        torch.testing.assert_close(left[i, 1], asked[i, 1] * (1 if i == 1 else 1 - union))
+    assert torch.equal(left[:, [0, *range(2, n)]], asked[:, [0, *range(2, n)]])
+    assert not torch.equal(left[:, 1], asked[:, 1])
+
+
+def test_an_ear_of_another_kind_is_refused_before_anything_runs(done: Trained, tiny_sources: Sources) -> None:
+    given = Materials(sources=tiny_sources, audio=str(done.left))
+    assert RECIPE.jobs(given)
+    with pytest.raises(ConfigError, match=r"tiny hears with yamnet, .* with audio_cnn: give it a bundle"):
+        RECIPE.jobs(replace(given, ear="yamnet"))
+
+
+def test_vggish_comes_from_its_file_and_stays_as_it_is(tiny_sources: Sources, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    theirs, path = VGGish().state_dict(), tmp_path / "vggish.pth"
+    torch.save(theirs, path)
+    materials = Materials(sources=tiny_sources, workers=0, ear="vggish", vggish=str(path))
+    for job in RECIPE.jobs(materials):
+        assert isinstance(job, RecipeJob)
+        trainee = job.build()
+        ours = trainee.audio_encoder.state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+        assert not any(p.requires_grad for p in trainee.audio_encoder.parameters())
+    terms = job.loss(trainee.train(), next(job.batches(0, 0, 1)))
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch's own
+    assert all(bool(torch.isfinite(term)) for term in terms.values())
+    with pytest.raises(ConfigError, match="tiny hears with VGGish: give its weights, --vggish FILE"):
+        RECIPE.jobs(replace(materials, vggish=None))
+    for ear in (None, "audio_cnn"):
+        with pytest.raises(ConfigError, match=r"tiny takes no --vggish, got .*vggish.pth: leave it out"):
+            RECIPE.jobs(replace(materials, ear=ear))
 
 
 def test_nobody_says_what_is_heard_unless_asked(tiny_sources: Sources, batch: Batch) -> None:

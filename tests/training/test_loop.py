@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from avs_core.errors import CheckpointMismatch, ConfigError, TrainingError
+from avs_core.pipelines.train_config import TrainConfig
+from avs_core.training import loop as loop_module
 from avs_core.training.data import Batch
 from avs_core.training.engine import Alone
 from avs_core.training.loop import BAD_BATCH, LoopConfig, Trainer, repeatable
@@ -209,6 +211,51 @@ def test_synchronised_batch_norms_need_a_gpu_where_there_is_more_than_one_proces
     Trainer(TinyJob(config).model(), config)
     with pytest.raises(ConfigError, match="frozen, or one process"):
         Trainer(TinyJob(config).model(), config, Pair("cpu"))
+
+
+class Sharing(Alone):
+    """The first of several processes; the others say how many clips they have, and have this one's terms."""
+
+    def __init__(self, others: tuple[int, ...], accumulate: int) -> None:
+        super().__init__("cpu")
+        self.world = 1 + len(others)
+        parts = [min(accumulate, clips) for clips in others]
+        self._others = [sum(others), 0, sum(parts), sum(part**2 for part in parts)]
+
+    def total(self, values: Tensor) -> Tensor:
+        return values + torch.tensor(self._others) if len(values) == 4 else values * self.world
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "accumulate", "waits"),
+    [
+        (2, (1, 1), 2, True),
+        (1, (2, 1), 2, True),
+        (3, (2, 4), 4, True),  # as many parts as the mean
+        (2, (1, 1), 1, False),
+        (2, (2,), 2, False),
+        (2, (3,), 2, False),
+    ],
+)
+def test_synchronised_batch_norms_need_as_many_parts_in_each_process(
+    own: int, others: tuple[int, ...], accumulate: int, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `--batch-norm sync --accumulate N` says, without the GPUs that these batch norms need."""
+    monkeypatch.setattr(loop_module, "_synced", lambda model, _config, _engine: model)
+    said = TrainConfig(out="x", batch_norm="sync", accumulate=accumulate).of_loop()
+    config = LoopConfig(steps=1).model_copy(update=said)
+    job, engine = TinyJob(config), Sharing(others, accumulate)
+    trainer = Trainer(job.model(), config, engine)
+
+    def advance() -> None:
+        trainer.advance(clips(0, 0, own), lambda part: job.loss(trainer.model, part), None)
+
+    if waits:
+        with pytest.raises(ConfigError, match=r"as many parts in each process.*divides the clips"):
+            advance()
+    else:
+        advance()
+    assert trainer.step == (not waits)
 
 
 def test_bfloat16_computes_under_autocast_with_weights_in_float32() -> None:

@@ -70,6 +70,13 @@ def test_ms3_is_the_published_sum(variant: str, oracle) -> None:  # type: ignore
     assert total(terms) == pytest.approx(float(whole), rel=1e-5)
 
 
+def test_avm_vv_alone_pairs_the_clips_of_a_batch() -> None:
+    av, vv = Agreement("av"), Agreement("vv")
+    assert [MS3Objective(av).crosses, LightObjective(agreement=av).crosses] == [False, False]
+    assert [MS3Objective(vv).crosses, LightObjective(agreement=vv).crosses] == [True, True]
+    assert not any(one.crosses for one in (S4Objective(), AVSSObjective(), LightObjective()))
+
+
 def test_the_published_sum_is_the_mean_over_processes_that_share_a_batch() -> None:
     masks = answer().masks
     whole = Agreement()(masks)
@@ -157,6 +164,15 @@ def test_naming_loss_against_a_loop(rng: np.random.Generator, tiny_sources: Sour
     p = 1 / (1 + np.exp(-named.numpy()))
     wanted = np.where(heard, -np.log(p), -np.log(1 - p)).sum(-1).mean()
     assert float(naming_loss(named, clips)) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_of_what_may_be_heard_or_not_nothing_is_asked(rng: np.random.Generator) -> None:
+    told, unsure = torch.from_numpy(rng.random((2, B, T, K)) < 0.3)
+    named = torch.from_numpy(rng.standard_normal((B, T, K)).astype(np.float32))
+    p = 1 / (1 + np.exp(-named.numpy()))
+    each = np.where(told.numpy(), -np.log(p), -np.log(1 - p)) * ~unsure.numpy()
+    loss = naming_loss(named, replace(batch(ALL), heard=told, unsure=unsure))
+    assert float(loss) == pytest.approx(float(each.sum(-1).mean()), rel=1e-5)
 
 
 def test_naming_needs_to_know_what_is_heard() -> None:

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from avs_core.errors import CheckpointMismatch, StorageError, TrainingError
+from avs_core.errors import CheckpointMismatch, ConfigError, StorageError, TrainingError
 from avs_core.tracking import NullRun
 from avs_core.training.engine import Alone
 from avs_core.training.job import TrainingJob
@@ -150,6 +150,15 @@ def test_another_loop_may_be_given(tmp_path: Path) -> None:
     assert in_parts.metrics["train/loss"] == pytest.approx(own.metrics["train/loss"], abs=1e-5)
     assert in_parts.metrics["train/loss"] != own.metrics["train/loss"]
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_loss_that_pairs_clips_takes_no_batch_in_parts(tmp_path: Path) -> None:
+    job = TinyJob(LOOP.model_copy(update={"accumulate": 2}), crosses=True)
+    with pytest.raises(ConfigError, match=r"tiny pairs the clips of a batch.*--accumulate 2.*leave it out"):
+        run(job, tmp_path)
+    assert not (tmp_path / "tiny").exists()
+    trained, _ = run(replace(job, loop=LOOP), tmp_path)
+    assert trained.step > 0
 
 
 def test_a_loss_that_is_no_number_stops_with_its_batch_saved(tmp_path: Path) -> None:

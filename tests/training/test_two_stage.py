@@ -146,6 +146,19 @@ def test_with_a_file_of_mask_rcnn_there_is_no_stage_1_and_without_one_no_init(ti
         TWO_STAGE.jobs(Materials(**given))
 
 
+def test_an_audio_encoder_of_another_kind_is_refused_before_anything_runs(tiny_sources: Sources) -> None:
+    with pytest.raises(ConfigError, match="two-stage-light hears with audio_cnn, instances-light with yamnet"):
+        TWO_STAGE.jobs(Materials(sources=tiny_sources, audio="instances-light"))
+
+
+def test_an_audio_encoder_from_a_bundle_is_a_start(tiny_sources: Sources) -> None:
+    jobs = RECIPE.jobs(Materials(sources=tiny_sources, audio="tpavi-light"))
+    assert [job.name for job in jobs] == ["instances", "fusion"]
+    encoder, theirs = jobs[1].model().audio_encoder, load_bundle("tpavi-light").audio_encoder.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in encoder.state_dict().items())
+    assert all(p.requires_grad for p in encoder.parameters()), "it goes on learning"
+
+
 def test_it_learns_from_labelled_clips_too(tiny_sources: Sources) -> None:
     data = ComposedSet(tiny_sources, {"train": 4, "val": 1, "test": 1}, seconds=3)
     small = {"size": 64, "clips": 2}

@@ -92,6 +92,7 @@ class TinyJob:
     pause_s        how long a step takes at least, so that it can be disturbed
     nan_at         step whose loss is not a number
     curve          file that gets a line a step from each process, see `curve`
+    crosses        what it says of its loss, which pairs no clips
     """
 
     loop: LoopConfig
@@ -101,6 +102,7 @@ class TinyJob:
     pause_s: float = 0.0
     nan_at: int | None = None
     curve: str | None = None
+    crosses: bool = False
 
     def model(self) -> nn.Module:
         torch.manual_seed(0)

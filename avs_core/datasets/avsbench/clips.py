@@ -137,8 +137,9 @@ class AvsBench:
                 truth[second] = pictures.resized_mask(pictures.binary_mask(image, path), size)
         return truth
 
-    def _instances(self, entry: Entry, shown: Sequence[Image.Image], size: int) -> tuple[InstanceTruth, ...]:
+    def _instances(self, entry: Entry, shown: Sequence[Image.Image], size: int) -> tuple[InstanceTruth, ...] | None:
+        """None where nobody tells of objects: not the same as a clip in which none is to be seen."""
         if entry.instances is None:
-            return ()
+            return None
         data = self._read(entry, entry.instances)
         return read_instances(data, entry.instances, entry.listed.ref.seconds, (shown[0].height, shown[0].width), size)

@@ -80,6 +80,14 @@ def test_avss(tmp_path: Path) -> None:
     assert long.ref.categories == ("man",)
 
 
+@pytest.mark.parametrize("write", [tiny.write_s4, tiny.write_ms3, tiny.write_avss])
+def test_avsbench_tells_of_no_objects_which_is_not_that_there_are_none(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = open_dataset(str(write(tmp_path, ONE)))
+    assert data.load(only(data, "train"), 16).instances is None
+
+
 def test_the_composite_benchmark_is_one_set(tmp_path: Path) -> None:
     data = open_dataset(str(tiny.write_benchmark(tmp_path)))
     assert (data.name, data.setting, data.version) == ("composite benchmark", "ms3", "tiny")
