@@ -3,7 +3,9 @@ import hashlib
 import json
 import multiprocessing
 import os
+import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -328,10 +330,13 @@ def test_any_file_name_survives(name: str) -> None:
 # Faults of the transport, from a server that answers what it is told
 
 
+RESET = -1
+
+
 class Scripted(ThreadingHTTPServer):
     """Answers each request with the next status of its script, after a pause.
 
-    0 breaks the connection, 206 does so in the middle of the content.
+    0 breaks the connection, RESET does so without a farewell, 206 in the middle of the content.
     """
 
     def __init__(self, script: list[int]) -> None:
@@ -351,7 +356,10 @@ class _Answer(BaseHTTPRequestHandler):
         self.server.requests.append(f"{self.command} {self.headers.get('If-None-Match', '')}".strip())
         time.sleep(self.server.pause_s)
         status = self.server.script.pop(0)
-        if status == 0:
+        if status == RESET:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        if status in (0, RESET):
             self.close_connection = True
             return
         body = b"<Error><Code>Whatever</Code><Message>secret</Message></Error>"
@@ -417,10 +425,11 @@ def test_a_conditional_write_is_sent_once(
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize("broken", [0, RESET])
 def test_a_conditional_write_over_a_broken_connection_may_have_happened(
-    scripted: Callable[[list[int]], Scripted],
+    broken: int, scripted: Callable[[list[int]], Scripted]
 ) -> None:
-    server = scripted([0] * 10)
+    server = scripted([broken] * 10)
     with pytest.raises(OutcomeUnknown):
         storage.put_if_absent("s3://bucket/key", b"x")
     assert len(server.requests) <= 2  # aiohttp sends a PUT again by itself, once

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ _BY_CODE: dict[str, type[StorageError]] = {
 }
 """Codes that share a status with something else."""
 
-_NEVER_SENT = (EndpointConnectionError, ConnectTimeoutError, ParamValidationError)
+_NEVER_SENT = (aiohttp.ClientConnectorError, socket.gaierror, ConnectTimeoutError, ParamValidationError)
 _BROKEN_OFF = (HTTPClientError, IncompleteReadError, aiohttp.ClientPayloadError)
 """What stops an answer in the middle."""
 
@@ -295,7 +296,9 @@ def _fault(error: BaseException) -> tuple[type[StorageError], str]:
         return AccessDenied, (
             "credentials are missing or refused: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
         )
-    if isinstance(error, _NEVER_SENT):
+    # botocore has one name for a connection that never came about and for one that broke under a request
+    inner = error.kwargs["error"] if isinstance(error, EndpointConnectionError) else error
+    if isinstance(inner, _NEVER_SENT):
         return NotApplied, f"the endpoint can't be reached ({type(error).__name__}): check AWS_ENDPOINT_URL"
     if isinstance(error, TimeoutError):
         return OutcomeUnknown, "the store took too long: see whether it stands still, or the link is too slow"

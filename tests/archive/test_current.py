@@ -148,18 +148,19 @@ def test_a_scheduled_job_that_died_keeps_no_run(two_runs: str) -> None:
 
 def test_no_scheduled_job_begins_during_a_removal(two_runs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make_current(two_runs, SECOND)
-    refused = []
+    refused: list[str] = []
 
-    def delete(uri: str) -> None:
+    def delete(uri: str, delete: Callable[[str], None] = storage.delete) -> None:
         if not refused:
-            monkeypatch.undo()
+            patch.setattr(storage, "delete", delete)
             with pytest.raises(LeaseHeld, match=f"the removal of run {FIRST}"):
                 leased(two_runs, REPROCESS, "reprocess", lambda: None, QUICK).__enter__()
             refused.append(uri)
-        storage.delete(uri)
+        delete(uri)
 
-    monkeypatch.setattr(storage, "delete", delete)
-    remove_run(two_runs, FIRST, times=QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "delete", delete)
+        remove_run(two_runs, FIRST, times=QUICK)
     assert refused
 
 

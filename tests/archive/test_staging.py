@@ -292,9 +292,9 @@ def test_who_looks_slowly_while_another_one_publishes_comes_to_the_same(
             if looks == [uri]:
                 assert VideoWriter(writer).publish(units()[0])
 
-    monkeypatch.setattr(storage, "read_bytes", slowly)
-    assert VideoWriter(writer).publish(units()[0])
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "read_bytes", slowly)
+        assert VideoWriter(writer).publish(units()[0])
     assert "_commits" in looks[0]
     assert rows(archive) == rows(str(tmp_path / "undisturbed"))
 
