@@ -1,7 +1,6 @@
 """What the main job hands on to its workers."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +8,7 @@ from avs_core.pipelines import main_job
 from avs_core.pipelines.job_config import JobConfig
 from avs_core.pipelines.main_job import Handed
 from avs_core.tracking import ResolvedModel
+from tests.archive import sample
 
 FETCHED = ResolvedModel(Path("/home/me/.cache/avs/models/tiny-3-ab"), "tiny", "3")
 
@@ -48,7 +48,7 @@ def test_the_job_gives_its_workers_the_address(monkeypatch: pytest.MonkeyPatch, 
         given.update(model=getattr(config, "model", None), registry=registry)
         raise Enough
 
-    video = SimpleNamespace()
+    video = sample.video()
     folder = main_job.resolve_model("tpavi-light")
     monkeypatch.setattr(main_job, "find_videos", lambda inputs: [video])
     monkeypatch.setattr(main_job, "handed_on", lambda *asked: Handed("models:/tiny/3", "http://registry:5000"))
