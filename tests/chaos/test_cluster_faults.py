@@ -46,7 +46,7 @@ def test_a_worker_is_killed(kind: str, scene: Scene, cluster: Cluster) -> None:
     scene.recover(environment=cluster.head.environment)
 
 
-@pytest.mark.parametrize("what", [pytest.param("raylet", marks=pytest.mark.ci_slice), "whole node"])
+@pytest.mark.parametrize("what", ["raylet", "whole node"])
 def test_a_node_is_killed(what: str, scene: Scene, cluster: Cluster) -> None:
     scene.toll.fault, scene.toll.injected = f"cluster: kill -9 of a {what}", 1
     victim = cluster.with_nodes(2)[0]
