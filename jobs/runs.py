@@ -50,9 +50,9 @@ def use(archive: str, run: str, /) -> int:
     run
         Its run key.
     """
-    from avs_core.archive.current import PERSON, make_current
+    from avs_core.archive.current import make_current
 
-    choice = make_current(archive, run, by=PERSON)
+    choice = make_current(archive, run, by="person")
     print(f"{run} is current" + (f", {choice.before} was" if choice.before else ""))
     return 0
 

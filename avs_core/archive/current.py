@@ -6,6 +6,7 @@ A choice is a number that was put there exclusively, so it changes in one step, 
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 from avs_core import storage
 from avs_core.archive.commit import settle
@@ -13,8 +14,7 @@ from avs_core.archive.layout import CURRENT, RUNS, SUFFIX, StoredRecord, parse, 
 from avs_core.archive.schema import canonical_json
 from avs_core.errors import CommitConflict, InputError
 
-PERSON = "person"
-JOB = "job"
+Chooser = Literal["person", "job"]
 
 
 class Choice(StoredRecord):
@@ -23,11 +23,11 @@ class Choice(StoredRecord):
     number: int
     run_key: str
     before: str
-    by: str = JOB
+    by: Chooser = "job"
 
     def goes_back_from(self, run_key: str) -> bool:
         """Whether a person chose so and left that run: no job is to undo it."""
-        return self.by == PERSON and self.before == run_key
+        return self.by == "person" and self.before == run_key
 
 
 def current(archive: str) -> Choice | None:
@@ -40,8 +40,8 @@ def current(archive: str) -> Choice | None:
     return parse(Choice, storage.read_bytes(uri), uri)
 
 
-def make_current(archive: str, run_key: str, check: Callable[[], None] | None = None, by: str = JOB) -> Choice:
-    """Readers get this run from now on; doing it again changes nothing. `by` is PERSON or JOB.
+def make_current(archive: str, run_key: str, check: Callable[[], None] | None = None, by: Chooser = "job") -> Choice:
+    """Readers get this run from now on; doing it again changes nothing.
 
     `check` is called after the look at what is current and before the change, and stops it by raising. A choice that
     somebody makes after that is not undone, however long this process stands still.

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from avs_core import storage
 from avs_core.archive.schema import SCHEMA_VERSION
 from avs_core.clip import Unit, VideoRef
-from avs_core.errors import DEAD_CLASSES, CorruptArchive
+from avs_core.errors import DEAD_CLASSES, CorruptArchive, NotFound
 
 RUNS = "_runs"
 COMMITS = "_commits"
@@ -194,3 +194,11 @@ def parse(kind: type[Record], data: bytes, uri: str) -> Record:
         return kind.model_validate_json(data)
     except ValueError as error:
         raise CorruptArchive(f"a {kind.__name__} must be readable; {uri} is not: {error}") from error
+
+
+def find_record(kind: type[Record], uri: str) -> Record | None:
+    """The record that lies there, None where none does. Raises `CorruptArchive`, `StorageError`."""
+    try:
+        return parse(kind, storage.read_bytes(uri), uri)
+    except NotFound:
+        return None

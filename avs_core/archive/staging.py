@@ -24,7 +24,7 @@ from avs_core.archive.layout import (
     Record,
     commits_folder,
     dead_folder,
-    parse,
+    find_record,
     staged_folder,
     unit_ids,
     unit_path,
@@ -128,11 +128,7 @@ class VideoWriter:
         return self._stored(CommitInfo, folder, unit)
 
     def _stored(self, kind: type[Record], folder: str, unit: Unit) -> Record | None:
-        uri = storage.join(self._writer.uri, unit_path(folder, unit.unit_id))
-        try:
-            return parse(kind, storage.read_bytes(uri), uri)
-        except NotFound:
-            return None
+        return find_record(kind, storage.join(self._writer.uri, unit_path(folder, unit.unit_id)))
 
     def _same_content(self, commit: CommitInfo, sightings: pa.Table) -> None:
         """But for the numbers of objects, which no unit knows. Once its file was merged and removed, nobody asks."""

@@ -18,17 +18,16 @@ from pydantic import BaseModel
 
 from avs_core import storage
 from avs_core.archive.layout import (
-    SUFFIX,
     CommitInfo,
     DeadLetter,
     commits_folder,
     dead_folder,
+    find_record,
     parse,
     unit_ids,
     unit_path,
 )
 from avs_core.archive.snapshots import MANIFEST_SCHEMA, NO_FILE, MergedFile, OpenSnapshot, open_snapshot
-from avs_core.errors import NotFound
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -135,17 +134,10 @@ def read_letters_of(archive: str, run_key: str, names: Iterable[str]) -> list[De
 
     Letters are the only records that go: people have videos tried again, and jobs forget what is settled otherwise.
     """
-    folder = storage.join(archive, dead_folder(run_key))
-
-    def read(unit_id: str) -> DeadLetter | None:
-        uri = storage.join(folder, f"{unit_id}{SUFFIX}")
-        try:
-            return parse(DeadLetter, storage.read_bytes(uri), uri)
-        except NotFound:
-            return None
-
+    uris = [storage.join(archive, unit_path(dead_folder(run_key), unit_id)) for unit_id in sorted(names)]
     with ThreadPoolExecutor(READERS) as pool:
-        return [letter for letter in pool.map(read, sorted(names)) if letter is not None]
+        letters = pool.map(lambda uri: find_record(DeadLetter, uri), uris)
+        return [letter for letter in letters if letter is not None]
 
 
 @dataclass

@@ -17,6 +17,7 @@ from avs_core.archive.layout import (
     Software,
     commits_folder,
     dead_folder,
+    find_record,
     parse,
     staged_folder,
     staging,
@@ -162,20 +163,24 @@ def _check(archive: str, commit: CommitInfo, covered: bool) -> Iterator[str]:
 def _check_staged(archive: str, run_key: str) -> Iterator[str]:
     """Units that wait for the others of their video; one that is gone, or committed, was published meanwhile."""
     for unit_id in sorted(unit_ids(archive, staging(run_key), recursive=True)):
-        folder = staged_folder(run_key, unit_id.partition("-")[0])
-        uri = storage.join(archive, unit_path(folder, unit_id))
-        try:
-            staged = parse(CommitInfo, storage.read_bytes(uri), uri)
-        except NotFound:
-            continue
-        except CorruptArchive as error:
-            yield f"staged unit {unit_id}: {error}"
-            continue
+        uri = storage.join(archive, unit_path(staged_folder(run_key, unit_id.partition("-")[0]), unit_id))
+        committed = storage.join(archive, unit_path(commits_folder(run_key), unit_id))
+        found = list(_staged_problems(archive, uri))
+        if found and storage.is_file(uri) and not storage.is_file(committed):
+            yield from (f"staged unit {unit_id}: {problem}" for problem in found)
+
+
+def _staged_problems(archive: str, uri: str) -> Iterator[str]:
+    try:
+        staged = find_record(CommitInfo, uri)
+    except CorruptArchive as error:
+        yield str(error)
+        return
+    if staged is not None:
         for file, schema in ((staged.data, SIGHTING_SCHEMA), (staged.frames, FRAME_SCHEMA)):
             problem, _ = _load(archive, file, schema)
-            committed = storage.join(archive, unit_path(commits_folder(run_key), unit_id))
-            if problem and storage.is_file(uri) and not storage.is_file(committed):
-                yield f"staged unit {unit_id}: {file.path}: {problem}"
+            if problem:
+                yield f"{file.path}: {problem}"
 
 
 def _load(archive: str, file: FileRecord, schema: pa.Schema) -> tuple[str, pa.Table | None]:

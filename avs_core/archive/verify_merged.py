@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from avs_core import masks, storage
-from avs_core.archive.layout import CommitInfo, FileRecord, commits_folder, parse, unit_path
+from avs_core.archive.layout import CommitInfo, FileRecord, commits_folder, find_record, unit_path
 from avs_core.archive.merge import sha256_of
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA, TRACK_SCHEMA
 from avs_core.archive.snapshots import (
@@ -75,20 +75,13 @@ def _against_commits(
     """Units that were never committed, also since the commits were listed, or with other row counts."""
     columns = ("unit_id", "data_rows", "frame_rows")
     for unit_id, data, frames in zip(*(manifest[name].to_pylist() for name in columns), strict=True):
-        commit = commits.get(unit_id) or _commit(archive, run_key, unit_id)
+        uri = storage.join(archive, unit_path(commits_folder(run_key), unit_id))
+        commit = commits.get(unit_id) or find_record(CommitInfo, uri)
         if commit is None:
             yield f"unit {unit_id}: it covers it, and there is no such commit"
         elif (commit.data.rows, commit.frames.rows) != (data, frames):
             said = f"the commit says {commit.data.rows} and {commit.frames.rows}"
             yield f"unit {unit_id}: {data} rows and {frames} frames, {said}"
-
-
-def _commit(archive: str, run_key: str, unit_id: str) -> CommitInfo | None:
-    uri = storage.join(archive, unit_path(commits_folder(run_key), unit_id))
-    try:
-        return parse(CommitInfo, storage.read_bytes(uri), uri)
-    except NotFound:
-        return None
 
 
 def _check_file(archive: str, file: MergedFile, units: pa.Table) -> Iterator[str]:

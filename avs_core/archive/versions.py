@@ -16,7 +16,7 @@ from avs_core.archive.layout import (
     TouchRecord,
     VideoRecord,
     commits_folder,
-    parse,
+    find_record,
     touched_folder,
     unit_path,
 )
@@ -89,7 +89,8 @@ class _Run:
         if video.video_key not in self.ledger.touched:
             return False
         uri = storage.join(self.archive, unit_path(touched_folder(self.run_key), video.video_key))
-        return parse(TouchRecord, storage.read_bytes(uri), uri).as_key == newest.unit_id.partition("-")[0]
+        touch = find_record(TouchRecord, uri)
+        return touch is not None and touch.as_key == newest.unit_id.partition("-")[0]
 
 
 def order_of(video: VideoRef | VideoRecord) -> tuple[int, str]:

@@ -41,6 +41,24 @@ class ObjectRecord:
 
 
 @dataclass(frozen=True)
+class SceneSound:
+    """What a scene sounds like: the track of each actor (None for a silent one) and of each off-screen voice; the mix.
+
+    waveform  (16000 T,) float32 mono at 16 kHz, in [-1, 1]
+    """
+
+    tracks: list[Track | None]
+    offscreen: list[Track]
+    waveform: Float32[np.ndarray, " n"]
+
+    def heard(self, scene: Scene) -> set[tuple[str, int]]:
+        """(category, second) of all that sounds, in the picture and off-screen; `scene` is the one it is of."""
+        names = [*(actor.category for actor in scene.actors), *(voice.category for voice in scene.offscreen)]
+        pairs = zip(names, (*self.tracks, *self.offscreen), strict=True)
+        return {(name, int(second)) for name, track in pairs if track for second in np.flatnonzero(track.sounding)}
+
+
+@dataclass(frozen=True)
 class Composite:
     """A clip with its truth.
 
@@ -48,6 +66,7 @@ class Composite:
     waveform  (16000 T,) float32 mono at 16 kHz, in [-1, 1]
     masks     (T, H, W) union of the objects that sound in second t
     objects   from back to front
+    heard     (category, second) of all that sounds, in the picture and off-screen
     """
 
     scene: Scene
@@ -55,6 +74,7 @@ class Composite:
     waveform: Float32[np.ndarray, " n"]
     masks: Bool[np.ndarray, "T H W"]
     objects: tuple[ObjectRecord, ...]
+    heard: set[tuple[str, int]]
 
 
 class Composer:
@@ -87,9 +107,9 @@ class Composer:
     def stage(self, scene: Scene) -> Composite:
         """The labelled frames, the sound and the truth of a scene."""
         config = self.config
-        tracks, waveform = self.sound(scene)
+        sound = self.sound(scene)
         stage = self._stage(scene, config.size, config.size)
-        envelopes = [_envelope(track) for track in tracks]
+        envelopes = [_envelope(track) for track in sound.tracks]
         drawings = [
             stage.draw(t + FRAME_PHASE, float(config.seconds), envelopes, config.look) for t in range(config.seconds)
         ]
@@ -101,33 +121,33 @@ class Composer:
                 sounding=track.sounding if track else np.zeros(config.seconds, bool),
                 visible=np.stack([drawing.coverage[index] > _SEEN for drawing in drawings]),
             )
-            for index, (actor, track) in enumerate(zip(scene.actors, tracks, strict=True))
+            for index, (actor, track) in enumerate(zip(scene.actors, sound.tracks, strict=True))
         )
         masks = np.zeros((config.seconds, config.size, config.size), bool)
         for one in objects:
             masks |= one.visible & one.sounding[:, None, None]
-        return Composite(scene, np.stack([drawing.picture for drawing in drawings]), waveform, masks, objects)
+        frames = np.stack([drawing.picture for drawing in drawings])
+        return Composite(scene, frames, sound.waveform, masks, objects, sound.heard(scene))
 
     def render(
         self, scene: Scene, height: int, width: int
     ) -> Iterator[tuple[float, UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "A H W"]]]:
         """Every frame at `config.fps`: time in seconds, picture, and each actor's visible pixels."""
-        tracks, _ = self.sound(scene)
         stage = self._stage(scene, height, width)
-        envelopes = [_envelope(track) for track in tracks]
+        envelopes = [_envelope(track) for track in self.sound(scene).tracks]
         for index in range(self.config.seconds * self.config.fps):
             t = index / self.config.fps
             drawing = stage.draw(t, float(self.config.seconds), envelopes, self.config.look)
             yield t, drawing.picture, drawing.coverage > _SEEN
 
-    def sound(self, scene: Scene) -> tuple[list[Track | None], Float32[np.ndarray, " n"]]:
-        """Each actor's track (None for a silent one) and the mix of all, with what sounds off-screen."""
+    def sound(self, scene: Scene) -> SceneSound:
+        """The tracks of a scene, and the mix of all."""
         config, rng = self.config, scene_rng(scene.seed, self.split, 1)
         voices = [actor.voice for actor in scene.actors]
         tracks = [lay_track(v, self._sounds(v.ref), config.seconds, rng) if v else None for v in voices]
         unseen = [lay_track(v, self._sounds(v.ref), config.seconds, rng) for v in scene.offscreen]
         heard = [track for track in tracks if track] + unseen
-        return tracks, mix_tracks(heard, config.seconds, rng, config.room, config.noise_db)
+        return SceneSound(tracks, unseen, mix_tracks(heard, config.seconds, rng, config.room, config.noise_db))
 
     def voice(self, voice: Voice, rng: np.random.Generator) -> tuple[Float32[np.ndarray, " n"], Bool[np.ndarray, " T"]]:
         """One voice alone as a clip's whole sound, in a room and over noise, and in which seconds it is heard."""

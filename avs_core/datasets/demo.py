@@ -196,7 +196,7 @@ def write_demo(sources: Sources, folder: Path) -> dict[str, Any]:
 def _write_clip(sources: Sources, clip: DemoClip, path: Path) -> dict[str, Any]:
     """Encode one clip (H.264 and AAC) and return its truth: the objects of the frames shown at t + 0.9375 s."""
     composer, scene = demo_composer(sources, clip), demo_scene(sources, clip)
-    tracks, waveform = composer.sound(scene)
+    sound = composer.sound(scene)
     labelled = {int((second + FRAME_PHASE) * FPS) for second in range(SECONDS)}
     shown = []
     with av.open(str(path), "w") as container:
@@ -210,7 +210,7 @@ def _write_clip(sources: Sources, clip: DemoClip, path: Path) -> dict[str, Any]:
             if index in labelled:
                 shown.append(visible)
         container.mux(video.encode(None))
-        container.mux(audio.encode(_audio_frame(waveform)))
+        container.mux(audio.encode(_audio_frame(sound.waveform)))
         container.mux(audio.encode(None))
     objects = [
         {
@@ -220,7 +220,7 @@ def _write_clip(sources: Sources, clip: DemoClip, path: Path) -> dict[str, Any]:
             "sounding": [bool(track.sounding[second]) if track else False for second in range(SECONDS)],
             "counts": [masks.encode(visible[index])["counts"].decode("ascii") for visible in shown],
         }
-        for index, (actor, track) in enumerate(zip(scene.actors, tracks, strict=True))
+        for index, (actor, track) in enumerate(zip(scene.actors, sound.tracks, strict=True))
     ]
     return {
         "shows": clip.shows,

@@ -4,7 +4,7 @@ Batch i depends on the seed and on i alone, so a resumed run sees what an undist
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -142,13 +142,14 @@ class CompositeBatches(OnTheFly):
 
     def _clip(self, seed: int, draw: float, silence: Float32[np.ndarray, " n"] | None) -> Batch:
         composite = self.composer.compose(seed)
-        waveform, heard, masks = composite.waveform, heard_categories(self.composer, composite), composite.masks
+        waveform, heard, masks = composite.waveform, composite.heard, composite.masks
         if silence is not None:
             waveform, heard, masks = silence, set(), np.zeros_like(masks)
         elif draw < self.config.hushed + self.config.foreign:
             scene = foreign_scene(self.composer, composite)
             if scene is not None:
-                waveform, heard = heard_scene(self.composer, scene)
+                sound = self.composer.sound(scene)
+                waveform, heard = sound.waveform, sound.heard(scene)
                 masks = np.zeros_like(masks)
         categories = self.sources.categories
         outlines, kinds = object_labels(composite.objects, masks.shape, categories)
@@ -177,13 +178,13 @@ class SoundBatches(OnTheFly):
 
     def _clip(self, seed: int) -> Batch:
         seconds, categories = self.config.frames, self.sources.categories
-        waveform, heard = heard_scene(self.composer, self.composer.plan(seed))
+        sound = self.composer.sound(scene := self.composer.plan(seed))
         return Batch(
             frames=torch.zeros(1, seconds, 1, 1, 3, dtype=torch.uint8),
-            sound=self.front_end.examples(waveform, seconds)[None],
+            sound=self.front_end.examples(sound.waveform, seconds)[None],
             masks=torch.zeros(1, seconds, 1, 1, dtype=torch.bool),
             labelled=torch.ones(1, seconds, dtype=torch.bool),
-            heard=heard_labels(heard, seconds, categories)[None],
+            heard=heard_labels(sound.heard(scene), seconds, categories)[None],
             things=torch.full((1, seconds, 1, 1), len(categories)),
         )
 
@@ -193,28 +194,6 @@ def shared_clips(clips: int, rank: int, world: int) -> range:
     if world > clips:
         raise ConfigError(f"each process needs a clip of every batch: {clips} clips, {world} processes; use fewer")
     return range(rank, clips, world)
-
-
-def heard_categories(composer: Composer, composite: Composite) -> set[tuple[str, int]]:
-    """(category, second) of all that sounds in a composite of this composer: in the picture, and off-screen."""
-    if composite.scene.offscreen:
-        return heard_scene(composer, composite.scene)[1]
-    return {(one.category, int(second)) for one in composite.objects for second in np.flatnonzero(one.sounding)}
-
-
-def heard_scene(composer: Composer, scene: Scene) -> tuple[Float32[np.ndarray, " n"], set[tuple[str, int]]]:
-    """The sound of a scene, and its (category, second), of what sounds off-screen too."""
-    # A composer gives the tracks of actors: who speaks off-screen is one more of them, after the others as before.
-    aside = tuple(replace(scene.actors[0], category=voice.category, voice=voice) for voice in scene.offscreen)
-    speakers = (*scene.actors, *aside)
-    tracks, waveform = composer.sound(replace(scene, actors=speakers, offscreen=()))
-    heard = {
-        (actor.category, int(second))
-        for actor, track in zip(speakers, tracks, strict=True)
-        if track is not None
-        for second in np.flatnonzero(track.sounding)
-    }
-    return waveform, heard
 
 
 def foreign_scene(composer: Composer, composite: Composite) -> Scene | None:

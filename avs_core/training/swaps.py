@@ -17,9 +17,7 @@ from avs_core.training.data import (
     OnTheFly,
     apart,
     foreign_scene,
-    heard_categories,
     heard_labels,
-    heard_scene,
     hush,
     noise,
     object_labels,
@@ -61,7 +59,7 @@ class SwapBatches(OnTheFly):
 
     def _pair(self, seed: int) -> tuple[Batch, Batch]:
         clip = self.composer.compose(seed)
-        own = self._batch(clip, (clip.waveform, heard_categories(self.composer, clip), clip.masks))
+        own = self._batch(clip, (clip.waveform, clip.heard, clip.masks))
         return own, self._batch(clip, self._other(clip, np.random.default_rng([seed, 1])))
 
     def _other(self, clip: Composite, rng: np.random.Generator) -> Sound:
@@ -76,7 +74,8 @@ class SwapBatches(OnTheFly):
         scene = foreign_scene(self.composer, clip)
         if scene is None:
             return hush(len(clip.waveform), rng), set(), dark
-        return *heard_scene(self.composer, scene), dark
+        sound = self.composer.sound(scene)
+        return sound.waveform, sound.heard(scene), dark
 
     def _silent(self, clip: Composite) -> list[ObjectRecord]:
         """What is well seen, says nothing, and could."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avs_core import storage
-from avs_core.archive.current import PERSON, current, make_current
+from avs_core.archive.current import current, make_current
 from avs_core.archive.lease import REPROCESS, Times, leased
 from avs_core.archive.read import open_archive, resolve_run
 from avs_core.archive.removal import remove_run
@@ -51,7 +51,7 @@ def test_what_a_person_left_is_known_until_the_next_choice(two_runs: str) -> Non
     for key in (FIRST, SECOND):
         make_current(two_runs, key)
     assert not make_current(two_runs, SECOND).goes_back_from(FIRST)
-    assert make_current(two_runs, FIRST, by=PERSON).goes_back_from(SECOND)
+    assert make_current(two_runs, FIRST, by="person").goes_back_from(SECOND)
     assert not make_current(two_runs, SECOND).goes_back_from(FIRST)
 
 

@@ -56,15 +56,15 @@ def compose_clip(composer: Composer, spec: ClipSpec) -> ComposedClip:
     """
     scene = find_scene(composer, spec)
     composer = composer.varied(**spec.composed())
-    tracks, waveform = composer.sound(scene)
+    sound = composer.sound(scene)
     height, width = SIZE, 2 * round(SIZE * scene.aspect / 2)
     pictures, shown = [], []
     for index, (_, picture, visible) in enumerate(composer.render(scene, height, width)):
         pictures.append(picture)
         if index in _LABELLED:
             shown.append(_squeezed(visible))
-    mp4 = encode(pictures, waveform, FPS, (height, width), _crf(scene))
-    sounding = np.stack([track.sounding if track else np.zeros(SECONDS, bool) for track in tracks])
+    mp4 = encode(pictures, sound.waveform, FPS, (height, width), _crf(scene))
+    sounding = np.stack([track.sounding if track else np.zeros(SECONDS, bool) for track in sound.tracks])
     visible = np.stack(shown, axis=1)
     row = _row(spec, scene, _truth(scene, visible, sounding))
     return ComposedClip(row, _objects(scene, visible, sounding), _files(row, mp4, visible, sounding))
