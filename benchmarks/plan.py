@@ -22,9 +22,8 @@ from avs_core import storage
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.layout import commits_folder, unit_path
 from avs_core.archive.schema import RunRecord, run_key
-from avs_core.archive.versions import as_versions
 from avs_core.pipelines.inputs import find_videos
-from avs_core.pipelines.plan import State, make_plan
+from avs_core.pipelines.plan import State, plan_found
 from avs_core.pipelines.units import unprobed
 from benchmarks.measure import Row
 
@@ -121,8 +120,7 @@ def _child(videos: str, archive: str) -> None:
     started = time.perf_counter()
     found = find_videos([videos])
     listed = time.perf_counter()
-    key = run_key(RECORD)
-    plan = make_plan(as_versions(archive, key, found), archive, key)
+    plan = plan_found(found, archive, run_key(RECORD))
     planned = time.perf_counter()
     # Not getrusage: that starts from what the process had before exec, which is its parent's.
     status = Path("/proc/self/status").read_text()

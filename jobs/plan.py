@@ -53,16 +53,15 @@ def plan(
     """
     from avs_core.archive.schema import run_key
     from avs_core.archive.stats import rates
-    from avs_core.archive.versions import as_versions
     from avs_core.models.bundle import load_bundle
     from avs_core.pipelines.estimate import estimate
     from avs_core.pipelines.inputs import find_videos
-    from avs_core.pipelines.plan import compare_content, make_plan, with_deleted
+    from avs_core.pipelines.plan import compare_content, plan_found, with_deleted
     from avs_core.pipelines.segment import run_record
     from avs_core.tracking import resolve_model
 
     key = run_key(run_record(config, load_bundle(resolve_model(config.model, tracking_uri))))
-    made = make_plan(as_versions(config.archive, key, find_videos(inputs)), config.archive, key)
+    made = plan_found(find_videos(inputs), config.archive, key)
     made = compare_content(made, config.archive, key) if compare else made
     made = with_deleted(made, config.archive) if deleted else made
     measured = rates(config.archive, key)

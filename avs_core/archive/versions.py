@@ -28,13 +28,16 @@ AGAIN = "@"
 """Between the fingerprint of a file and the time (µs) at which it was put back; in no fingerprint of a store."""
 
 
-def as_versions(uri: str, run_key: str, videos: Sequence[VideoRef]) -> list[VideoRef]:
+def as_versions(uri: str, run_key: str, videos: Sequence[VideoRef], ledger: Ledger | None = None) -> Sequence[VideoRef]:
     """Each video as the version that a run has to hold for readers to see what is there now; most are as they were.
 
-    Opened is one commit of each version of those videos of which the run holds another than theirs.
+    Opened is one commit of each version of those videos of which the run holds another than theirs. `ledger` is the
+    run's, if it was loaded already.
     """
     archive = storage.normalise(uri)
-    ledger = load_ledger(archive, run_key)
+    ledger = ledger or load_ledger(archive, run_key)
+    if not ledger.committed:
+        return videos
     keys = video_keys(ledger)
     settled = keys.done | keys.dead
     by_video = groupby(sorted(settled), lambda key: key[:VIDEO_ID])

@@ -18,6 +18,7 @@ from avs_core.archive.layout import RUNS, CommitInfo, commits_folder, unit_ids
 from avs_core.archive.ledger import VIDEO_ID, Ledger, load_ledger, video_ids, video_keys
 from avs_core.archive.state import READERS, read_records
 from avs_core.archive.touched import content_hash, earlier_versions
+from avs_core.archive.versions import as_versions
 from avs_core.clip import VideoRef
 from avs_core.errors import StorageError
 from avs_core.media.versions import decoder_versions
@@ -139,6 +140,12 @@ def make_plan(videos: Sequence[VideoRef], uri: str, run_key: str, ledger: Ledger
         return State.CHANGED if video.video_id in ids_elsewhere else State.NEW
 
     return Plan(videos, [state(video) for video in videos])
+
+
+def plan_found(videos: Sequence[VideoRef], uri: str, run_key: str) -> Plan:
+    """The plan of videos as they were found; those that were put back count as versions of their own."""
+    ledger = load_ledger(uri, run_key, decoder_versions())
+    return make_plan(as_versions(uri, run_key, videos, ledger), uri, run_key, ledger)
 
 
 def compare_content(plan: Plan, uri: str, run_key: str) -> Plan:

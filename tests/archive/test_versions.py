@@ -14,7 +14,7 @@ from avs_core.archive.touched import earlier_versions, record_touch
 from avs_core.archive.verify import verify
 from avs_core.archive.versions import as_versions, fingerprint_of_file
 from avs_core.clip import VideoRef
-from avs_core.pipelines.plan import State, make_plan
+from avs_core.pipelines.plan import State, make_plan, plan_found
 from tests.archive import sample
 
 KEY = run_key(sample.RECORD)
@@ -24,8 +24,8 @@ B = VideoRef("s3://videos/film.mp4", 7, "b-7", 2_000, content="bb" * 32)
 
 def night(archive: str, listed: VideoRef) -> State:
     """What a job would do with the file that is listed, and that done."""
-    (video,) = as_versions(archive, KEY, [listed])
-    (state,) = make_plan([video], archive, KEY).states
+    plan = plan_found([listed], archive, KEY)
+    (video,), (state,) = plan.videos, plan.states
     if state.to_do:
         writer = sample.opened(archive)
         for unit in sample.units(video, 2):
@@ -106,4 +106,5 @@ def test_nothing_is_opened_where_nothing_was_put_back(archive: str, monkeypatch:
     new = replace(B, uri="s3://videos/new.mp4")
     monkeypatch.setattr(storage, "read_bytes", lambda uri: pytest.fail(f"{uri} was read"))
     assert as_versions(archive, KEY, [A, new]) == [A, new]
+    assert plan_found([A, new], archive, KEY).states == [State.DONE, State.NEW]
     assert as_versions(f"{archive}-of-nothing", KEY, [A]) == [A]
