@@ -2,13 +2,16 @@
 
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 done, but some videos are dead letters · 4 another job is at work ·
 5 stopped before the end, or readers do not get the new run yet · 130 interrupted · 141 whoever read the output left.
+With `--json`, what ends in an error ends in a line of JSON too: `{"error": …, "message": …, "exit_code": …}`.
 """
 
+import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -86,17 +89,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app.meta(arguments, exit_on_error=False, print_error=False)
         return code if isinstance(code, int) else DONE
-    except (CycloptsError, UsageError) as error:
-        return _complain(error, USAGE)
-    except LeaseHeld as error:
-        return _complain(error, BUSY)
-    except StoppedEarly as error:
-        return _complain(error, STOPPED)
-    except AvsError as error:
-        return _complain(error, FAILED)
+    except (CycloptsError, AvsError) as error:
+        # pydantic ends each of its messages with an address that helps nobody here.
+        lines = [line for line in str(error).splitlines() if not line.strip().startswith("For further information")]
+        ended = _Ended(type(error).__name__, "\n".join(lines), _code_of(error))
     except KeyboardInterrupt:
-        ERRORS.print("interrupted: what was committed stays; the same command goes on from there", style="yellow")
-        return INTERRUPTED
+        ended = _Ended("interrupted", "what was committed stays; the same command goes on from there", INTERRUPTED)
+    ended.say("--json" in (sys.argv[1:] if arguments is None else arguments))
+    return ended.exit_code
+
+
+def _code_of(error: Exception) -> int:
+    if isinstance(error, CycloptsError | UsageError):
+        return USAGE
+    if isinstance(error, LeaseHeld):
+        return BUSY
+    return STOPPED if isinstance(error, StoppedEarly) else FAILED
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a command ended that did not come to its end."""
+
+    error: str
+    message: str
+    exit_code: int
+
+    def say(self, to_machines: bool) -> None:
+        """To people on standard error, and to machines in a line of JSON on standard output."""
+        ERRORS.print(f"{self.error}: ", end="", style="red")
+        ERRORS.print(self.message, markup=False, highlight=False, soft_wrap=True)
+        if to_machines:
+            print(json.dumps(asdict(self)))
 
 
 def exit_code(result: "SegmentResult") -> int:
@@ -126,14 +150,6 @@ def run_verb(name: str) -> None:
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _complain(error: Exception, code: int) -> int:
-    # pydantic ends each of its messages with an address that helps nobody here.
-    lines = [line for line in str(error).splitlines() if not line.strip().startswith("For further information")]
-    ERRORS.print(f"[red]{type(error).__name__}[/red]: ", end="")
-    ERRORS.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
-    return code
 
 
 if __name__ == "__main__":

@@ -84,7 +84,14 @@ class ArchiveWriter:
             f"overwrote it, so two writers could lose masks: use another store (`avs doctor --archive` tries one)"
         )
 
-    def commit_unit(self, unit: Unit, instances: pa.Table, frames: pa.Table, flags: tuple[str, ...] = ()) -> CommitInfo:
+    def commit_unit(
+        self,
+        unit: Unit,
+        instances: pa.Table,
+        frames: pa.Table,
+        flags: tuple[str, ...] = (),
+        shown: int | None = None,
+    ) -> CommitInfo:
         """Write a unit's tables (`ROW_SCHEMA`, `FRAME_SCHEMA`) and commit them; doing it again changes nothing.
 
         Raises `CommitConflict` when the unit is committed with other content, and `StorageError`.
@@ -95,9 +102,16 @@ class ArchiveWriter:
             frames=table_path("frames", self.run_key, unit),
             schema=ROW_SCHEMA,
         )
-        return self._record(unit, instances, frames, flags, place)
+        return self._record(unit, (instances, frames), flags, shown, place)
 
-    def stage_unit(self, unit: Unit, sightings: pa.Table, frames: pa.Table, flags: tuple[str, ...] = ()) -> CommitInfo:
+    def stage_unit(
+        self,
+        unit: Unit,
+        sightings: pa.Table,
+        frames: pa.Table,
+        flags: tuple[str, ...] = (),
+        shown: int | None = None,
+    ) -> CommitInfo:
         """Put what a unit saw (`SIGHTING_SCHEMA`, `FRAME_SCHEMA`) where the video's other units find it.
 
         Raises as `commit_unit` does.
@@ -109,12 +123,13 @@ class ArchiveWriter:
             frames=f"{folder}/{unit.unit_id}.frames.parquet",
             schema=SIGHTING_SCHEMA,
         )
-        return self._record(unit, sightings, frames, flags, place)
+        return self._record(unit, (sightings, frames), flags, shown, place)
 
     def _record(
-        self, unit: Unit, found: pa.Table, frames: pa.Table, flags: tuple[str, ...], place: _Place
+        self, unit: Unit, tables: tuple[pa.Table, pa.Table], flags: tuple[str, ...], shown: int | None, place: _Place
     ) -> CommitInfo:
         """The tables, then the record that lists them."""
+        found, frames = tables
         data, looked_at = self._parquet(unit, found, place.schema), self._parquet(unit, frames, FRAME_SCHEMA)
         uri = storage.join(self.uri, place.record)
         earlier = _read_if_there(uri)
@@ -130,6 +145,7 @@ class ArchiveWriter:
             data=self._put_table(place.data, data, found.num_rows),
             frames=self._put_table(place.frames, looked_at, frames.num_rows),
             flags=flags,
+            shown=shown,
         )
         if settle(uri, canonical_json(commit.model_dump(mode="json"))):
             return commit

@@ -78,7 +78,11 @@ class FileRecord(StoredRecord):
 
 
 class CommitInfo(StoredRecord):
-    """The commit of a unit: seconds [start_s, stop_s) of a video, part `index` of `of`."""
+    """The commit of a unit: seconds [start_s, stop_s) of a video, part `index` of `of`.
+
+    flags  of its decoding; once it is published, those of its whole video
+    shown  how many frames of the source are first shown within it: what the next unit counts its frames from
+    """
 
     unit_id: str
     video: VideoRecord
@@ -89,6 +93,7 @@ class CommitInfo(StoredRecord):
     data: FileRecord
     frames: FileRecord
     flags: tuple[str, ...] = ()
+    shown: int | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -53,7 +54,8 @@ Each file has its own dictionary of `video_uri`: `table.unify_dictionaries()` be
 
 SIGHTING_SCHEMA = ROW_SCHEMA.append(pa.field("look", pa.int32(), nullable=False))
 """What a unit saw, before its objects have the numbers of the whole video: `object_id` counts the objects of a frame,
-and `look` the frames of the unit in the order in which they were looked at. Sorted by these two, `look` first."""
+and `look` the frames of the unit in the order in which they were looked at. Sorted by these two, `look` first.
+`frame_index` counts from the unit's first frame, see avs_core.clip.Clip."""
 
 FRAME_SCHEMA = pa.schema(
     [
@@ -126,8 +128,8 @@ def canonical_json(value: Any) -> bytes:
 class FrameRow:
     """A frame that was looked at, with what was found in it.
 
-    `second` is that of the video clock whose sound was heard, `phase` which of the run's looks at it. `flags` are
-    those of the clip. An instance without a pixel becomes no row.
+    `second` is that of the video clock whose sound was heard, `phase` which of the run's looks at it. `frame_index` and
+    `flags` are those of the clip: see `within_video`. An instance without a pixel becomes no row.
     """
 
     second: int
@@ -193,6 +195,21 @@ def with_numbers(sightings: pa.Table, numbers: Sequence[int]) -> pa.Table:
     numbered = sightings.set_column(place, ROW_SCHEMA.field(place), pa.array(numbers, ROW_SCHEMA.field(place).type))
     order = [("object_id", "ascending"), ("frame_time_us", "ascending"), ("look", "ascending")]
     return numbered.sort_by(order).drop_columns("look")
+
+
+def within_video(table: pa.Table, before: int | None, flags: Sequence[str]) -> pa.Table:
+    """A unit's table with what only the whole video knows: its flags, and its frames counted from the first of all.
+
+    `before` is how many frames come before those of the unit, None if nobody knows.
+    """
+    place = table.schema.get_field_index("frame_index")
+    own = table["frame_index"]
+    counted = pc.add(own, pa.scalar(before, own.type)) if before is not None else pa.array([-1] * len(own), own.type)
+    table = table.set_column(place, table.schema.field(place), counted)
+    if "flags" not in table.schema.names:
+        return table
+    place = table.schema.get_field_index("flags")
+    return table.set_column(place, table.schema.field(place), pa.array([",".join(flags)] * len(own), pa.string()))
 
 
 def _row(video: VideoRef, frame: FrameRow, instance: Instance) -> dict[str, Any]:

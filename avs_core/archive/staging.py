@@ -1,14 +1,17 @@
 """The units of a cut video wait for each other: then their objects get numbers, and the video is published.
 
 A unit knows its own seconds alone, and any worker may have it at any time; which object is which through the whole
-video can be told once all units are there. Whoever brings the last one numbers them in order and commits each. It may
-die at any point: what is committed is followed, what is staged is numbered, so the next one comes to the same rows.
+video, and which frame it is from the file's first one on, can be told once all units are there. Whoever brings the last
+one numbers them in order and commits each. It may die at any point: what is committed is followed, what is staged is
+numbered, so the next one comes to the same rows.
 
 <archive>/_staged/run=<run_key>/<video key>/<unit_id>.data.parquet     what the unit saw
                                             <unit_id>.frames.parquet   what it looked at
                                             <unit_id>.json             the unit is staged once this is there
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow as pa
@@ -31,6 +34,7 @@ from avs_core.archive.layout import (
 )
 from avs_core.archive.ledger import Ledger
 from avs_core.archive.numbering import Numbering
+from avs_core.archive.schema import within_video
 from avs_core.clip import Unit
 from avs_core.errors import CommitConflict, CorruptArchive, NotApplied, NotFound
 
@@ -41,17 +45,26 @@ class VideoWriter:
     def __init__(self, writer: ArchiveWriter) -> None:
         self._writer = writer
 
-    def finish(self, unit: Unit, sightings: pa.Table, frames: pa.Table, flags: tuple[str, ...] = ()) -> None:
+    def finish(
+        self,
+        unit: Unit,
+        sightings: pa.Table,
+        frames: pa.Table,
+        flags: tuple[str, ...] = (),
+        shown: int | None = None,
+    ) -> None:
         """A unit is done (`SIGHTING_SCHEMA`, `FRAME_SCHEMA`); doing it again changes nothing.
+
+        `flags` and `shown` are those of its clip.
 
         Raises `CommitConflict` when it was done with other content, and `StorageError`.
         """
         if unit.of == 1:
-            self._writer.commit_unit(unit, Numbering().number(sightings), frames, flags)
+            self._writer.commit_unit(unit, Numbering().number(sightings), frames, flags, shown)
         elif committed := self._record(commits_folder(self._writer.run_key), unit):
             self._same_content(committed, sightings)
         else:
-            self._writer.stage_unit(unit, sightings, frames, flags)
+            self._writer.stage_unit(unit, sightings, frames, flags, shown)
             self.publish(unit)
 
     def give_up(self, unit: Unit, error_class: str, message: str, stage: str, attempts: int = 1) -> None:
@@ -69,13 +82,15 @@ class VideoWriter:
             return False
         # Last to first: another publisher commits first to last, so no unit is seen without those before it.
         committed = [self._record(commits_folder(self._writer.run_key), one) for one in reversed(units)][::-1]
-        rows = CommittedRows(self._writer.uri, self._writer.run_key)
-        numbering = Numbering(last=max((_highest(rows.of(one)) for one in committed if one), default=0))
-        for one, done in zip(units, committed, strict=True):
+        waiting = [None if done else self._waiting(one, staged) for one, done in zip(units, committed, strict=True)]
+        publication = _Publication(self._writer, committed, waiting)
+        for one, done, record in zip(units, committed, waiting, strict=True):
             if done is not None:
-                numbering.follow(rows.of(done))
-            elif one.unit_id in staged:
-                self._commit(one, numbering, rows)
+                publication.follow(done)
+            elif record is not None:
+                self._commit(one, record, publication)
+            else:
+                publication.pass_over()
         self._clear(folder, {one.unit_id for one in units})
         return True
 
@@ -85,30 +100,44 @@ class VideoWriter:
         for key in sorted({unit_id.partition("-")[0] for unit_id in left}):
             self._clear(staged_folder(self._writer.run_key, key), left)
 
-    def _commit(self, unit: Unit, numbering: Numbering, rows: CommittedRows) -> None:
-        """Number a staged unit and commit it, unless another publisher did meanwhile and has cleared up.
+    def _waiting(self, unit: Unit, staged: set[str] | frozenset[str]) -> CommitInfo | None:
+        """The record of a staged unit, or of the commit that another publisher made of it meanwhile; None: it is dead.
 
-        Raises `NotApplied` where the unit is gone, or damaged and removed: it has to be done again.
+        Raises `NotApplied` where it is gone, or damaged and removed: it has to be done again.
         """
-        try:
-            record, sightings, frames = self._staged(unit)
-        except NotFound as gone:
-            committed = self._record(commits_folder(self._writer.run_key), unit)
-            if committed is None:
-                raise NotApplied(f"a staged unit must stay until it is committed: {gone}; run the job again") from gone
-            numbering.follow(rows.of(committed))
-            return
-        whole = replace(unit, start_s=record.start_s, stop_s=record.stop_s)
-        self._writer.commit_unit(whole, numbering.number(sightings), frames, record.flags)
+        if unit.unit_id not in staged:
+            return None
+        with self._damage_removed(unit):
+            record = self._record(staged_folder(self._writer.run_key, unit.video.video_key), unit)
+        return record or self._committed_meanwhile(unit)
 
-    def _staged(self, unit: Unit) -> tuple[CommitInfo, pa.Table, pa.Table]:
-        """Its record, what it saw, what it looked at. Raises `NotFound`; `NotApplied` for a damaged one, which goes."""
+    def _committed_meanwhile(self, unit: Unit) -> CommitInfo:
+        record = self._record(commits_folder(self._writer.run_key), unit)
+        if record is None:
+            raise NotApplied(
+                f"a staged unit must stay until it is committed; {unit.unit_id} is gone: run the job again"
+            )
+        return record
+
+    def _commit(self, unit: Unit, record: CommitInfo, publication: "_Publication") -> None:
+        """Commit a staged unit, unless another publisher did meanwhile and has cleared up. Raises as `_waiting`."""
+        try:
+            with self._damage_removed(unit):
+                tables = [read_listed(self._writer.uri, file) for file in (record.data, record.frames)]
+        except NotFound:
+            publication.follow(self._committed_meanwhile(unit))
+            return
+        if "look" in tables[0].schema.names:
+            publication.commit(unit, record, *tables)
+        else:  # `record` is the commit that another publisher made
+            publication.follow(record)
+
+    @contextmanager
+    def _damage_removed(self, unit: Unit) -> Iterator[None]:
+        """Raises `NotApplied` for a damaged staged unit, after removing it."""
         folder = staged_folder(self._writer.run_key, unit.video.video_key)
         try:
-            record = self._record(folder, unit)
-            if record is None:
-                raise NotFound(f"{unit.unit_id} was staged and is not any more")
-            return record, *(read_listed(self._writer.uri, file) for file in (record.data, record.frames))
+            yield
         except CorruptArchive as damage:
             storage.delete(storage.join(self._writer.uri, unit_path(folder, unit.unit_id)))
             self._clear(folder, {unit.unit_id})
@@ -146,6 +175,40 @@ class VideoWriter:
         for uri in sorted(uris, key=lambda uri: uri.endswith(SUFFIX)):
             if uri.rpartition("/")[2].partition(".")[0] in ids:
                 storage.delete(uri)
+
+
+class _Publication:
+    """One way through the units of a video, in the order of time."""
+
+    def __init__(
+        self, writer: ArchiveWriter, committed: list[CommitInfo | None], waiting: list[CommitInfo | None]
+    ) -> None:
+        """The records of its units, where there are any; at most one of each unit."""
+        self._writer = writer
+        self._rows = CommittedRows(writer.uri, writer.run_key)
+        self._numbering = Numbering(max((_highest(self._rows.of(record)) for record in committed if record), default=0))
+        self._flags = tuple(sorted({flag for record in committed + waiting if record for flag in record.flags}))
+        self._before: int | None = 0
+
+    def follow(self, record: CommitInfo) -> None:
+        """A unit that is committed."""
+        self._numbering.follow(self._rows.of(record))
+        self._count(record.shown)
+
+    def commit(self, unit: Unit, record: CommitInfo, sightings: pa.Table, frames: pa.Table) -> None:
+        """A unit that is staged; `unit` names it."""
+        before = None if record.shown is None else self._before
+        whole = replace(unit, start_s=record.start_s, stop_s=record.stop_s)
+        rows = within_video(self._numbering.number(sightings), before, self._flags)
+        self._writer.commit_unit(whole, rows, within_video(frames, before, self._flags), self._flags, record.shown)
+        self._count(record.shown)
+
+    def pass_over(self) -> None:
+        """A unit that is dead: nobody knows how many frames it has."""
+        self._count(None)
+
+    def _count(self, shown: int | None) -> None:
+        self._before = None if self._before is None or shown is None else self._before + shown
 
 
 def _highest(rows: pa.Table) -> int:

@@ -32,7 +32,7 @@ from avs_core.media.soundtrack import Soundtrack
 from avs_core.media.source import AnyPacket, Beat, ignore_beat, is_local, local_path, open_media, packets, prepare
 
 PADDED_S = 0.1
-"""Missing sound that is worth a flag."""
+"""Sound that is missing in one second and is worth a flag."""
 
 STEPS_BACK_S = (2, 10, 60)
 """How far before a unit reading starts; further when no key frame lies there, and at last from the file's beginning."""
@@ -55,7 +55,7 @@ def decode_clip(unit: Unit, config: DecodeConfig, max_pixels: int, beat: Beat = 
     return _clip(job, *_read_somehow(job, max_pixels))
 
 
-def _read_somehow(job: "_Job", max_pixels: int) -> "tuple[Pictures, Soundtrack | None, int]":
+def _read_somehow(job: "_Job", max_pixels: int) -> "tuple[Pictures, Soundtrack | None]":
     """By the chosen backend; by decoding every frame where it finds that its plan does not work out."""
     chosen = job.config.backend
     if chosen == "auto":
@@ -79,18 +79,24 @@ class _Job:
     beat: Beat
 
     @property
-    def heard_s(self) -> tuple[float, float]:
+    def heard_s(self) -> tuple[int, int]:
         """From when to when the unit's sound is decoded: what a cut must not take from its first and last looks."""
         before, after = self.config.sound_margins_s
-        return float(self.unit.start_s - before), float(self.unit.stop_s + after)
+        return self.unit.start_s - before, self.unit.stop_s + after
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The unit's first tick, and the first after it."""
+        ends = np.array([self.unit.start_s, self.unit.stop_s]) * 1_000_000
+        start, stop = target_ticks(ends, self.found.tick, self.found.zero).tolist()
+        return start, stop
 
     def seconds(self, ticks: int) -> Fraction:
         """Ticks as seconds of the video clock."""
         return (ticks - self.found.zero) * self.found.tick
 
 
-def _read(job: _Job, max_pixels: int, backend: Backend) -> tuple[Pictures, Soundtrack | None, int]:
-    """(pictures, sound, how many frames precede those read or -1)."""
+def _read(job: _Job, max_pixels: int, backend: Backend) -> tuple[Pictures, Soundtrack | None]:
     height, width = job.config.shape
     for step_s in chain(STEPS_BACK_S if job.unit.start_s and backend != "decord" else (), (None,)):
         with open_media(job.unit.video.uri) as container:
@@ -106,10 +112,11 @@ def _read(job: _Job, max_pixels: int, backend: Backend) -> tuple[Pictures, Sound
                 decode_with_decord(local_path(job.unit.video.uri), job.targets, job.found.zero, pictures)
             else:
                 clock = FrameClock(not job.found.has_pts, job.found.step)
-                decode_sequential(feed.pictures(), context, job.targets, clock, painter, pictures)
+                decode_sequential(feed.pictures(), context, job.targets, job.span[1], clock, painter, pictures)
             feed.finish_sound()
-            known = feed.preceding if job.found.has_pts else -1
-            return pictures, feed.sound, 0 if step_s is None else known
+            if step_s is not None:
+                pictures.leading = 0  # what a key frame in the middle of a file shows first may need the frames before
+            return pictures, feed.sound
     raise CorruptMedia(f"a video needs a key frame at its start; {job.unit.video.uri} has none: convert it")
 
 
@@ -129,7 +136,6 @@ class _Feed:
             self.sound = Soundtrack(audio, zero_s, job.heard_s, found.info.duration_s, found.lead)
         self._packets: Iterator[AnyPacket] = iter(())
         self._from_start = False
-        self.preceding = -1
 
     def start(self, step_s: int | None) -> bool:
         """Go to the unit's start, or `step_s` before it. False if what is needed begins still earlier."""
@@ -169,24 +175,20 @@ class _Feed:
         pictures = [packet for packet in head if packet.stream_index == self.video.index]
         sounds = [packet for packet in head if packet.stream_index != self.video.index and packet.pts is not None]
         key = next((packet for packet in pictures if packet.is_keyframe and packet.pts is not None), None)
-        if key is None or key.pts is None or key.pts > self._job.targets[0]:
+        if key is None or key.pts is None or key.pts > self._job.span[0]:
             return False
-        self.preceding = _frames_before(self.video, key)
-        if sounds and self.sound and sounds[0].pts is not None and sounds[0].time_base is not None:
-            at_s = sounds[0].pts * sounds[0].time_base - self._job.found.zero * self._job.found.tick
-            return at_s <= self.sound.wanted_from_s + PADDED_S
-        return True
+        return not sounds or self.sound is None or self.sound.reached_by(sounds[0])
 
     def pictures(self) -> Iterator[AnyPacket]:
-        """Packets of the picture, from the first key frame to the last one that can matter."""
-        last = int(self._job.targets[-1])
+        """Packets of the picture, from the first key frame to the last one that is shown within the unit."""
+        stop = self._job.span[1]
         begun = self._from_start
         for packet in self._packets:
             if packet.stream_index != self.video.index:
                 self._hear(packet)
             elif packet.size:
                 begun = begun or packet.is_keyframe
-                if packet.dts is not None and packet.dts > last:
+                if packet.dts is not None and packet.dts >= stop:
                     return
                 if begun:
                     yield packet
@@ -210,20 +212,7 @@ class _Feed:
                 self._hear(packet)
 
 
-def _frames_before(video: VideoStream, key: AnyPacket) -> int:
-    """How many frames an MP4's index lists before this key frame; -1 where the container has no full index."""
-    entries = video.index_entries
-    if not video.frames or len(entries) < video.frames:
-        return -1
-    count = 0
-    for entry in entries:
-        if entry.timestamp == key.dts:
-            return count
-        count += not entry.is_discard
-    return -1
-
-
-def _clip(job: _Job, pictures: Pictures, sound: Soundtrack | None, preceding: int) -> Clip:
+def _clip(job: _Job, pictures: Pictures, sound: Soundtrack | None) -> Clip:
     """Lay the pieces out, after deciding whether they are good enough."""
     _check_errors(job, pictures, sound)
     unit, info = job.unit, job.found.info
@@ -234,18 +223,19 @@ def _clip(job: _Job, pictures: Pictures, sound: Soundtrack | None, preceding: in
         waveform, missing_s = sound.finish()
         flags |= {"audio_padded"} if missing_s > PADDED_S else set()
     else:
-        waveform = np.zeros(round((heard_to_s - heard_from_s) * AUDIO_RATE), dtype=np.float32)
+        waveform = np.zeros((heard_to_s - heard_from_s) * AUDIO_RATE, dtype=np.float32)
         flags.add("no_audio")
-    flags |= {"resolution_change"} if len(pictures.sizes) > 1 else set()
+    flags |= {"resolution_change"} if pictures.sizes - {(info.height, info.width)} else set()
     flags |= {"damaged"} if pictures.leading else set()
-    position = pictures.positions(job.found.zero)
+    position, shown = pictures.positions(job.found.zero, *job.span)
     times = [round(job.seconds(pts) * 1_000_000) for pts in pictures.pts.tolist()]
     return Clip(
         frames=pictures.images.reshape(*shape, *pictures.images.shape[1:]),
-        frame_index=(position + preceding if preceding >= 0 else np.full_like(position, -1)).reshape(shape),
+        frame_index=position.reshape(shape),
         frame_time_us=np.array(times, dtype=np.int64).reshape(shape),
         waveform=waveform,
-        audio_start_s=heard_from_s,
+        audio_start_s=float(heard_from_s),
+        shown=shown,
         height=info.height,
         width=info.width,
         flags=tuple(sorted(flags)),

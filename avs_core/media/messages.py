@@ -58,6 +58,7 @@ def clip_parts(clip: Clip) -> tuple[Header, Arrays]:
         "audio_start_s": clip.audio_start_s,
         "height": clip.height,
         "width": clip.width,
+        "shown": clip.shown,
         "flags": list(clip.flags),
     }
     return header, {name: getattr(clip, name) for name in ARRAYS}
@@ -69,6 +70,7 @@ def clip_from_parts(header: Header, arrays: Arrays) -> Clip:
         audio_start_s=float(header["audio_start_s"]),
         height=int(header["height"]),
         width=int(header["width"]),
+        shown=int(header["shown"]),
         flags=tuple(header["flags"]),
         **{name: arrays[name] for name in ARRAYS},
     )

@@ -8,6 +8,7 @@ it takes over when a plan does not work out, and counts what can't be decoded.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,7 +19,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from jaxtyping import Int64, UInt8
 
-from avs_core.media.picture import Painter
+from avs_core.media.picture import Painter, displayed_size, turn_of
 from avs_core.media.sampling import choose_frames
 from avs_core.media.source import AnyPacket, pass_on_memory
 
@@ -42,7 +43,7 @@ class Pictures:
     seen     PTS of the packets read, without those that are never shown; times of frames where there are no PTS
     errors   packets or frames that could not be decoded after the first good one; `leading`: before it
     failed_last  the last packet was such a one
-    sizes    every (height, width) that a decoded frame had
+    sizes    every (height, width) as displayed that a picked frame had
     """
 
     images: UInt8[np.ndarray, "n h w 3"]
@@ -58,11 +59,17 @@ class Pictures:
         repeated = at > 0 and self.pts[at - 1] == pts
         self.images[at] = self.images[at - 1] if repeated else painter(frame)
         self.pts[at] = pts
+        if not repeated:
+            self.sizes.add(displayed_size(frame, turn_of(frame)))
 
-    def positions(self, zero: int) -> Int64[np.ndarray, " n"]:
-        """How many of the packets read are shown before each picked frame; of several at one time the last shows."""
+    def positions(self, zero: int, start: int, stop: int) -> tuple[Int64[np.ndarray, " n"], int]:
+        """Which frame each picked one is, counted from the first shown at `start` or later, and how many are by `stop`.
+
+        Of several at one time the last shows. None that comes before `zero` is counted.
+        """
         shown = np.sort(np.array([pts for pts in self.seen if pts >= zero], dtype=np.int64))
-        return np.searchsorted(shown, self.pts, side="right").astype(np.int64) - 1
+        first, end = np.searchsorted(shown, [start, stop], side="left").tolist()
+        return np.searchsorted(shown, self.pts, side="right").astype(np.int64) - 1 - first, end - first
 
 
 def new_pictures(count: int, height: int, width: int) -> Pictures:
@@ -114,12 +121,13 @@ def decode_planned(
         if upto > done:
             shown = _shown(current + [p for p in following if _pts(p) < horizon], zero)
             chosen = shown[choose_frames(shown, targets[done:upto])]
-            frames = _decode_wanted(context, current, following, set(chosen.tolist()), pictures)
+            frames = _decode_wanted(context, current, following, set(chosen.tolist()))
             for at, pts in enumerate(chosen.tolist(), start=done):
                 pictures.put(at, frames[pts], pts, painter)
         done, current = upto, following
     if done < len(targets):
         raise PlanError("no key frame")
+    deque(gops, maxlen=0)  # the packets to the unit's end are counted
 
 
 def _gops(packets: Iterator[AnyPacket], seen: list[int]) -> Iterator[list[AnyPacket]]:
@@ -162,7 +170,6 @@ def _decode_wanted(
     current: list[AnyPacket],
     following: list[AnyPacket],
     wanted: set[int],
-    pictures: Pictures,
 ) -> dict[int, VideoFrame]:
     """The wanted frames of one GOP and of the next one's leading pictures, by PTS."""
     packets = current + following
@@ -172,8 +179,8 @@ def _decode_wanted(
     try:
         for packet in packets[: last + 1]:
             context.skip_frame = "NONREF" if may_skip and packet.pts not in wanted else "DEFAULT"
-            _keep(context.decode(packet), wanted, frames, pictures)
-        _keep(context.decode(None), wanted, frames, pictures)
+            _keep(context.decode(packet), wanted, frames)
+        _keep(context.decode(None), wanted, frames)
     except av.FFmpegError as error:
         pass_on_memory(error, context.width * context.height)
         raise PlanError("a packet that can't be decoded") from error
@@ -183,11 +190,10 @@ def _decode_wanted(
     return frames
 
 
-def _keep(decoded: list[VideoFrame], wanted: set[int], frames: dict[int, VideoFrame], pictures: Pictures) -> None:
+def _keep(decoded: list[VideoFrame], wanted: set[int], frames: dict[int, VideoFrame]) -> None:
     for frame in decoded:
         if frame.is_corrupt:
             raise PlanError("a damaged frame")
-        pictures.sizes.add((frame.height, frame.width))
         if frame.pts is not None and frame.pts in wanted:
             frames[frame.pts] = frame
 
@@ -196,18 +202,19 @@ def decode_sequential(
     packets: Iterator[AnyPacket],
     context: VideoCodecContext,
     targets: Int64[np.ndarray, " n"],
+    stop: int,
     clock: FrameClock,
     painter: Painter,
     pictures: Pictures,
 ) -> None:
-    """Fill `pictures` by decoding every frame and keeping the one before; counts what can't be decoded."""
+    """Fill `pictures` by decoding every frame up to `stop`; counts those, and what can't be decoded."""
     done = 0
     before: tuple[VideoFrame, int] | None = None
     for frame, pts in _all_frames(packets, context, clock, pictures):
         while before and done < len(targets) and targets[done] < pts:
             pictures.put(done, before[0], before[1], painter)
             done += 1
-        if done == len(targets):
+        if done == len(targets) and pts >= stop:
             return
         before = frame, pts
     if before is None:
@@ -239,7 +246,6 @@ def _all_frames(
         pictures.errors += broken and last is not None
         pictures.failed_last = broken or (pictures.failed_last and packet is None)
         for frame in decoded:
-            pictures.sizes.add((frame.height, frame.width))
             last = clock(frame)
             if clock.by_dts:
                 pictures.seen.append(last)

@@ -1,23 +1,31 @@
-"""The sound of a unit: 16 kHz mono on the video clock, cut on a grid that does not depend on where a unit starts.
+"""The sound of a unit: 16 kHz mono on the video clock, the same bytes wherever a unit starts.
 
-Frames are mixed down by one fixed matrix, laid end to end, and resampled by swresample. Every stretch starts at a
-multiple of rate / gcd(rate, 16000) input samples after the stream's own start, so that its output samples fall on the
-same instants whether the file is read from its beginning or from the middle.
+A decoder remembers: the noise that AAC and AC-3 make up goes on from that of the frames before, and filters never
+quite forget. So the clock is divided into blocks, each of which has a decoder of its own that begins at the same packet
+whoever asks, and a unit takes the blocks that it touches. Within one, frames are laid end to end and resampled. Every
+stretch of them starts at a multiple of rate / gcd(rate, 16000) input samples after the stream's own start, so that the
+output samples of all blocks fall on the same instants.
 """
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import av
 import numpy as np
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from avs_core.clip import AUDIO_RATE
+from avs_core.media.mixdown import resample, to_mono
 from avs_core.media.source import AnyPacket, pass_on_memory
 
-PREROLL_S = 1.0
+BLOCK_S = 10
+"""Seconds of the video clock that one decoder decodes: units of the usual lengths touch no block in part."""
+
+PREROLL_S = 1
 """Seconds decoded before the first wanted sample: codecs and the resampler have forgotten their start by then."""
 
 GAP_S = 0.05
@@ -25,64 +33,6 @@ GAP_S = 0.05
 
 SNAP_S = 0.0015
 """How far a rounded timestamp may lie from the multiple of the frame size that it stands for."""
-
-CHUNK = 1 << 16
-"""Samples handed to swresample at once."""
-
-HALF, ROOT = 0.5, math.sqrt(0.5)
-WEIGHTS = {
-    "FC": 1.0, "FL": ROOT, "FR": ROOT, "FLC": ROOT, "FRC": ROOT, "DL": ROOT, "DR": ROOT,
-    "BL": HALF, "BR": HALF, "SL": HALF, "SR": HALF, "BC": HALF, "LFE": 0.0, "LFE2": 0.0,
-}  # fmt: skip
-"""Share of each channel in the mono mix before it is normalised to a sum of 1: ITU-R BS.775, and what ffmpeg's
-`-ac 1` writes to a 16-bit file. The effects channel is left out; a layout with other channels is averaged."""
-
-UNNAMED = {
-    2: ("FL", "FR"),
-    3: ("FL", "FR", "LFE"),
-    4: ("FL", "FR", "FC", "BC"),
-    5: ("FL", "FR", "FC", "BL", "BR"),
-    6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
-    7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
-    8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
-}
-"""The layouts that ffmpeg takes a number of channels for when the file does not name them."""
-
-
-def mix_weights(channels: tuple[str, ...]) -> Float32[np.ndarray, " c"]:
-    """Weights, summing to 1, by which the named channels become mono."""
-    if "NONE" in channels:
-        channels = UNNAMED.get(len(channels), channels)
-    known = len(channels) > 1 and all(name in WEIGHTS for name in channels)
-    weights = np.array([WEIGHTS[name] if known else 1.0 for name in channels], dtype=np.float64)
-    return np.asarray(weights / weights.sum(), dtype=np.float32)
-
-
-def to_mono(frame: AudioFrame) -> Float32[np.ndarray, " n"]:
-    """One decoded frame as mono in [-1, 1] (floating-point codecs may exceed it a little)."""
-    raw = frame.to_ndarray()
-    if not frame.format.is_planar:
-        raw = raw.reshape(-1, frame.layout.nb_channels).T
-    offset, scale = (128.0, 1 / 128) if raw.dtype == np.uint8 else (0.0, 1.0)
-    if raw.dtype.kind == "i":
-        scale = 0.5 ** (8 * raw.dtype.itemsize - 1)
-    samples = (raw.astype(np.float32) - np.float32(offset)) * np.float32(scale)
-    names = tuple(channel.name for channel in frame.layout.channels)
-    return np.asarray(mix_weights(names) @ samples, dtype=np.float32)
-
-
-def resample(samples: Float32[np.ndarray, " n"], rate: int) -> Float32[np.ndarray, " m"]:
-    """To 16 kHz by swresample with its default filter; sample 0 stays at the same instant."""
-    if rate == AUDIO_RATE or not len(samples):
-        return samples
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=AUDIO_RATE)
-    out = []
-    for start in range(0, len(samples), CHUNK):
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples[None, start : start + CHUNK]), "flt", "mono")
-        frame.sample_rate = rate
-        out += resampler.resample(frame)
-    out += resampler.resample(None)
-    return np.concatenate([frame.to_ndarray()[0] for frame in out])
 
 
 class _Stretch:
@@ -131,74 +81,144 @@ class _Stretch:
         return (start - lead) * AUDIO_RATE // self.rate, resample(samples, self.rate)
 
 
-class Soundtrack:
-    """Collects the packets of one interval and gives its waveform."""
+class _Block:
+    """The sound of [start_s, stop_s) s, by a decoder that has heard nothing before its lead-in."""
 
     def __init__(
-        self, stream: AudioStream, zero_s: Fraction, interval: tuple[float, float], duration_s: float, lead: int | None
+        self, start_s: int, stream: AudioStream, zero_s: Fraction, origin_s: Fraction, lead: int | None
     ) -> None:
-        """Sound for an interval of the video clock, whose zero is `zero_s` of the container's.
-
-        `lead`: samples of the file's first frame of sound, if the container's clock is too coarse to count samples.
-        """
-        self._zero_s = zero_s
-        self._interval, self._lead = interval, lead
-        self._duration_s = duration_s
-        self._tick = stream.time_base or Fraction(1, av.time_base)
-        self._origin_s = (stream.start_time or 0) * self._tick - zero_s
+        """`zero_s`: the clock's zero in the container's time. `origin_s`: when the stream starts. `lead`: as there."""
+        self.start_s, self.stop_s = start_s, start_s + BLOCK_S
+        self.from_s, self.to_s = self.start_s - PREROLL_S, self.stop_s + PREROLL_S
+        self._decoder = _new_decoder(stream)
+        self._zero_s, self._origin_s, self._lead = zero_s, origin_s, lead
+        self._waiting: list[tuple[AnyPacket, Fraction]] = []
         self._stretches: list[_Stretch] = []
-        self.errors = 0
-        self.failed_last = False
-        self.heard = False
-        self.done = False
 
-    @property
-    def wanted_from_s(self) -> float:
-        """Where decoding has to begin for the first wanted sample to be right."""
-        return max(self._interval[0] - PREROLL_S, float(self._origin_s))
+    def feed(self, packet: AnyPacket, at_s: Fraction) -> bool:
+        """Whether it failed, is of the block itself, and was not the first: a decoder may need some to find its feet.
 
-    def feed(self, packet: AnyPacket) -> None:
-        """Decode one packet; one that fails is counted, unless nothing has been decoded before it."""
-        if self.done:
-            return
+        Decoding begins with the last packet that needs none before it and comes early enough.
+        """
+        if at_s > self.to_s:
+            return False
+        if at_s <= self.from_s and packet.size:
+            if packet.is_keyframe:
+                self._waiting.clear()
+            self._waiting.append((packet, at_s))
+            return False
+        for early in self._waiting:
+            self._decode(*early)
+        self._waiting.clear()
+        heard = bool(self._stretches)
+        return not self._decode(packet, at_s) and heard and self.start_s <= at_s < self.stop_s
+
+    def _decode(self, packet: AnyPacket, at_s: Fraction) -> bool:
         try:
-            for frame in packet.decode():
-                if isinstance(frame, AudioFrame) and frame.samples:
-                    self._take(frame)
-            self.failed_last = self.failed_last and not packet.size
+            for frame in self._decoder.decode(packet):
+                if frame.samples:
+                    self._take(frame, at_s)
         except av.FFmpegError as error:
             pass_on_memory(error)
-            self.errors += self.heard
-            self.failed_last = True
+            return False
+        return True
 
-    def _take(self, frame: AudioFrame) -> None:
+    def _take(self, frame: AudioFrame, at_s: Fraction) -> None:
         last = self._stretches[-1] if self._stretches else None
         rate = frame.sample_rate
-        position = last.end if last else 0.0
         if frame.pts is not None and frame.time_base is not None:
             at_s = frame.pts * frame.time_base - self._zero_s
-            position = float((at_s - self._origin_s) * rate)
-            self.done = at_s > self._interval[1] + PREROLL_S
-        self.heard = True
+        elif last:
+            at_s = self._origin_s + Fraction(last.end) / rate
+        position = float((at_s - self._origin_s) * rate)
         if last is None or last.rate != rate or abs(position - last.end) > GAP_S * rate:
             last = _Stretch(rate, self._lead)
             self._stretches.append(last)
         last.add(to_mono(frame), position)
 
-    def finish(self) -> tuple[Float32[np.ndarray, " n"], float]:
-        """(waveform, seconds of the picture for which there was no sound)."""
-        start_s, stop_s = self._interval
-        first = round(start_s * AUDIO_RATE)
-        waveform = np.zeros(round(stop_s * AUDIO_RATE) - first, dtype=np.float32)
-        covered = np.zeros(len(waveform), dtype=bool)
-        origin = round(self._origin_s * AUDIO_RATE)
+    def sounds(self) -> Iterator[tuple[int, Float32[np.ndarray, " n"]]]:
+        """(sample of the video clock at which it begins, samples at 16 kHz) of each stretch, within the block."""
+        first, end = self.start_s * AUDIO_RATE, self.stop_s * AUDIO_RATE
         for stretch in self._stretches:
             at, samples = stretch.resampled()
-            begin = origin + at - first
-            piece = slice(max(begin, 0), max(min(begin + len(samples), len(waveform)), 0))
-            waveform[piece] = (
-                samples[piece.start - begin : max(piece.stop - begin, 0)] if piece.stop > piece.start else 0
-            )
-            covered[piece] = True
-        shown = slice(max(-first, 0), max(round(min(self._duration_s, stop_s) * AUDIO_RATE) - first, 0))
-        return np.clip(waveform, -1, 1), float(np.count_nonzero(~covered[shown])) / AUDIO_RATE
+            at += round(self._origin_s * AUDIO_RATE)
+            begin, stop = max(at, first), min(at + len(samples), end)
+            if begin < stop:
+                yield begin, samples[begin - at : stop - at]
+
+
+def _new_decoder(stream: AudioStream) -> AudioCodecContext:
+    """A decoder for a stream besides its own: that of an output stream which is to copy it, and is never written."""
+    with av.open("-", "w", format="null") as nowhere:
+        decoder = nowhere.add_stream_from_template(stream, opaque=True).codec_context
+    decoder.thread_count = 1
+    return decoder
+
+
+class Soundtrack:
+    """Collects the packets of one interval and gives its waveform."""
+
+    def __init__(
+        self, stream: AudioStream, zero_s: Fraction, interval: tuple[int, int], duration_s: float, lead: int | None
+    ) -> None:
+        """Sound for whole seconds of the video clock, whose zero is `zero_s` of the container's.
+
+        `lead`: samples of the file's first frame of sound, if the container's clock is too coarse to count samples.
+        """
+        self._zero_s = zero_s
+        self._interval = interval
+        self._duration_s = duration_s
+        self._origin_s = (stream.start_time or 0) * (stream.time_base or Fraction(1, av.time_base)) - zero_s
+        self._next_s = self._origin_s
+        starts = range(interval[0] // BLOCK_S * BLOCK_S, interval[1], BLOCK_S)
+        self._blocks = [_Block(start_s, stream, zero_s, self._origin_s, lead) for start_s in starts]
+        self.errors = 0
+        self.failed_last = False
+        self.done = False
+
+    @property
+    def wanted_from_s(self) -> float:
+        """Where decoding has to begin for the first wanted sample to be right."""
+        return float(self._wanted_from_s)
+
+    @property
+    def _wanted_from_s(self) -> Fraction:
+        return max(Fraction(self._blocks[0].from_s), self._origin_s)
+
+    def reached_by(self, packet: AnyPacket) -> bool:
+        """Whether reading that begins with this packet of sound is early enough."""
+        return self._time_of(packet) <= self._wanted_from_s
+
+    def _time_of(self, packet: AnyPacket) -> Fraction:
+        """Seconds of the video clock; a packet without a timestamp follows the one before."""
+        if packet.pts is None or packet.time_base is None:
+            return self._next_s
+        return packet.pts * packet.time_base - self._zero_s
+
+    def feed(self, packet: AnyPacket) -> None:
+        """Decode one packet; one that fails is counted."""
+        at_s = self._time_of(packet)
+        self._next_s = at_s + (packet.duration or 0) * (packet.time_base or 0)
+        failures = [block.feed(packet, at_s) for block in self._blocks]
+        failed = any(failures)
+        self.errors += failed
+        self.failed_last = failed or (self.failed_last and not packet.size)
+        self.done = at_s > self._blocks[-1].to_s
+
+    def finish(self) -> tuple[Float32[np.ndarray, " n"], float]:
+        """(waveform, for how many seconds of picture at most there was no sound within one second)."""
+        first, end = (seconds * AUDIO_RATE for seconds in self._interval)
+        waveform = np.zeros(end - first, dtype=np.float32)
+        covered = np.zeros(len(waveform), dtype=bool)
+        for block in self._blocks:
+            for at, samples in block.sounds():
+                begin, stop = max(at, first), min(at + len(samples), end)
+                waveform[begin - first : max(stop - first, 0)] = samples[begin - at : max(stop - at, 0)]
+                covered[begin - first : max(stop - first, 0)] = True
+        return np.clip(waveform, -1, 1), self._missing_s(covered)
+
+    def _missing_s(self, covered: Bool[np.ndarray, " n"]) -> float:
+        start_s, stop_s = self._interval
+        at = np.arange(start_s * AUDIO_RATE, stop_s * AUDIO_RATE)
+        silent = ~covered & (at >= 0) & (at < round(self._duration_s * AUDIO_RATE))
+        return float(silent.reshape(-1, AUDIO_RATE).sum(axis=1).max()) / AUDIO_RATE

@@ -107,6 +107,7 @@ class SegmentUnit:
             "rows": wire.table_to_bytes(instances),
             "frames": wire.table_to_bytes(frames),
             "flags": ",".join(clip.flags),
+            "shown": clip.shown,
             "n_frames": frames.num_rows,
             "n_instances": instances.num_rows,
             "segment_s": time.perf_counter() - started,

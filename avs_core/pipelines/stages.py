@@ -75,6 +75,7 @@ def new_row(unit: Unit) -> Row:
         "rows": b"",
         "frames": b"",
         "flags": "",
+        "shown": 0,
         "n_frames": 0,
         "n_instances": 0,
         "decode_s": 0.0,
@@ -216,7 +217,7 @@ class CommitUnit:
     def _commit(self, unit: Unit, row: Row) -> None:
         flags = tuple(row["flags"].split(",")) if row["flags"] else ()
         rows, frames = wire.table_from_bytes(row["rows"]), wire.table_from_bytes(row["frames"])
-        self._writer.finish(unit, rows, frames, flags)
+        self._writer.finish(unit, rows, frames, flags, row["shown"])
 
     def _publish(self, unit: Unit) -> None:
         """Raises `NotApplied` where it is whole no more: letters were retried or staged units collected meanwhile."""

@@ -30,6 +30,7 @@ def clip_to_bytes(clip: Clip) -> bytes:
         "audio_start_s": clip.audio_start_s,
         "height": clip.height,
         "width": clip.width,
+        "shown": clip.shown,
         "flags": list(clip.flags),
     }
     buffer = io.BytesIO()
@@ -56,6 +57,7 @@ def clip_from_bytes(data: bytes) -> Clip:
             audio_start_s=facts["audio_start_s"],
             height=facts["height"],
             width=facts["width"],
+            shown=facts["shown"],
             flags=tuple(facts["flags"]),
         )
 

@@ -30,6 +30,7 @@ from tests.archive.crasher import Crash, Crasher
 SECONDS = 30
 HEIGHT, WIDTH = 36, 64
 DOG_LEAVES, CAT_COMES = 12, 9
+FPS, SILENT = 25, 3
 
 
 def seen_at(second: int) -> list[tuple[str, np.ndarray]]:
@@ -46,27 +47,34 @@ def seen_at(second: int) -> list[tuple[str, np.ndarray]]:
     return picture
 
 
-def frame(second: int) -> FrameRow:
-    """As a segmenter tells of it: object 0, and the others in the order of their certainty."""
+def frame(second: int, unit: Unit) -> FrameRow:
+    """As a segmenter tells of it: object 0, and the others in the order of their certainty; counted from the unit's."""
     seen = seen_at(second)
     whole = [sample.instance(np.logical_or.reduce([mask for _, mask in seen]))] if seen else []
     objects = [sample.instance(mask, number, kind) for number, (kind, mask) in enumerate(seen, 1)]
-    return FrameRow(
-        second, 0, second * 25 + 23, second * 1_000_000 + 920_000, HEIGHT, WIDTH, True, (), (*whole, *objects)
-    )
+    index, time_us = (second - unit.start_s) * FPS + 23, second * 1_000_000 + 920_000
+    flags = told(unit)[0]
+    return FrameRow(second, 0, index, time_us, HEIGHT, WIDTH, True, flags, (*whole, *objects))
 
 
 def tables(unit: Unit) -> tuple[pa.Table, pa.Table]:
     """What the unit saw, and its frames."""
-    frames = list(map(frame, range(unit.start_s, unit.stop_s)))
+    frames = [frame(second, unit) for second in range(unit.start_s, unit.stop_s)]
     return sighting_table(unit.video, frames), frame_table(unit.video, frames)
+
+
+def told(unit: Unit) -> tuple[tuple[str, ...], int]:
+    """Its flags, and how many frames are first shown in it."""
+    flags = {"resolution_change"} if unit.stop_s > CAT_COMES else set()
+    flags |= {"audio_padded"} if unit.start_s <= SILENT < unit.stop_s else set()
+    return tuple(sorted(flags)), FPS * (unit.stop_s - unit.start_s)
 
 
 def bring(archive: str, units: Iterable[Unit]) -> ArchiveWriter:
     """Finish the units in this order."""
     writer = sample.opened(archive)
     for unit in units:
-        VideoWriter(writer).finish(unit, *tables(unit))
+        VideoWriter(writer).finish(unit, *tables(unit), *told(unit))
     return writer
 
 
@@ -101,6 +109,23 @@ def test_rows_do_not_depend_on_the_cut(tmp_path: Path, seconds: int) -> None:
     bring(str(tmp_path / "whole"), units(SECONDS))
     bring(str(tmp_path / "cut"), units(seconds))
     assert rows(str(tmp_path / "cut")) == rows(str(tmp_path / "whole"))
+    cut_frames, frames = (open_frames(str(tmp_path / name)).to_table().sort_by("second") for name in ("cut", "whole"))
+    assert cut_frames.to_pylist() == frames.to_pylist()
+    assert frames["frame_index"].to_pylist() == list(range(23, FPS * SECONDS, FPS))
+    assert set(frames["flags"].to_pylist()) == {"audio_padded,resolution_change"}
+
+
+def test_nobody_knows_how_many_frames_a_dead_unit_has(archive: str) -> None:
+    first, middle, last = units()
+    writer = bring(archive, [first, last])
+    VideoWriter(writer).give_up(middle, "corrupt", "a frame", "decode")
+    frames = open_frames(archive).to_table().sort_by("second")
+    assert frames["frame_index"].to_pylist() == [*range(23, FPS * 10, FPS), *[-1] * 10]
+    assert {row["frame_index"] for row in rows(archive) if int(str(row["frame_time_us"])) > 20_000_000} == {-1}
+    assert retry_letters(archive, choose_letters(archive)) == 1
+    bring(archive, [middle])
+    counted = open_frames(archive).to_table().sort_by("second")["frame_index"].to_pylist()
+    assert counted[:20] == list(range(23, FPS * 20, FPS))
 
 
 def test_nor_the_archive_on_who_comes_first(tmp_path: Path) -> None:
@@ -129,12 +154,12 @@ def test_doing_a_unit_again_changes_nothing_and_otherwise_is_a_conflict(archive:
     assert archive_digest(archive) == before
     first, second, _ = units()
     with pytest.raises(CommitConflict, match=first.unit_id):
-        VideoWriter(writer).finish(first, *tables(second))
+        VideoWriter(writer).finish(first, *tables(second), *told(second))
     other = ArchiveWriter(archive, sample.RECORD.model_copy(update={"model": "other"}))
     other.open_run()
-    VideoWriter(other).finish(first, *tables(first))
+    VideoWriter(other).finish(first, *tables(first), *told(first))
     with pytest.raises(CommitConflict, match=first.unit_id):
-        VideoWriter(other).finish(first, *tables(second))
+        VideoWriter(other).finish(first, *tables(second), *told(second))
 
 
 def test_the_others_wait_for_one_whose_file_the_store_may_yet_show(tmp_path: Path) -> None:
@@ -177,7 +202,7 @@ def test_the_others_do_not_wait_for_the_dead_and_one_that_comes_late_takes_their
 
 def test_a_frame_that_is_looked_at_twice_counts_twice() -> None:
     """The end of a slow video stands for several seconds: one time, and objects that may be found in one of them."""
-    still = [frame(10), frame(10)]
+    still = [frame(10, units(SECONDS)[0])] * 2
     looks = [FrameRow(**{**vars(one), "second": 10 + place}) for place, one in enumerate(still)]
     fewer = FrameRow(**{**vars(looks[0]), "instances": looks[0].instances[:2]})
     table = Numbering().number(sighting_table(sample.video(), [fewer, looks[1]]))
@@ -194,7 +219,7 @@ def test_many_who_bring_units_at_once_publish_one_video(archive: str, tmp_path: 
 
     def work(unit: Unit) -> None:
         start.wait()
-        VideoWriter(ArchiveWriter(archive, sample.RECORD)).finish(unit, *tables(unit))
+        VideoWriter(ArchiveWriter(archive, sample.RECORD)).finish(unit, *tables(unit), *told(unit))
 
     with ThreadPoolExecutor(len(parts) * 2) as pool:
         list(pool.map(work, parts * 2))
@@ -215,7 +240,7 @@ def job(archive: str, parts: Sequence[Unit]) -> None:
     VideoWriter(writer).sweep(ledger)
     missing = [unit for unit in parts if unit.unit_id not in ledger.committed | ledger.staged | ledger.dead]
     for unit in missing:
-        VideoWriter(writer).finish(unit, *tables(unit))
+        VideoWriter(writer).finish(unit, *tables(unit), *told(unit))
     if not missing and {unit.unit_id for unit in parts} - ledger.committed:
         VideoWriter(writer).publish(parts[-1])
 
@@ -281,7 +306,7 @@ def test_who_looks_slowly_while_another_one_publishes_comes_to_the_same(
     bring(str(tmp_path / "undisturbed"), units())
     writer = sample.opened(archive)
     for unit in units():
-        writer.stage_unit(unit, *tables(unit))
+        writer.stage_unit(unit, *tables(unit), *told(unit))
     looks: list[str] = []
 
     def slowly(uri: str, read: Callable[[str], bytes] = storage.read_bytes) -> bytes:
@@ -304,14 +329,14 @@ def test_a_staged_unit_that_is_damaged_is_found_and_done_again_and_nothing_else(
     writer = sample.opened(archive)
     *some, last = units()
     for unit in some:
-        writer.stage_unit(unit, *tables(unit))
+        writer.stage_unit(unit, *tables(unit), *told(unit))
     (damaged,) = (info.uri for info in storage.list_files(archive) if f"{some[1].unit_id}{what}" in info.uri)
     content = storage.read_bytes(damaged)
     storage.write_bytes(damaged, content[:20] + bytes([content[20] ^ 255]) + content[21:])
     assert [some[1].unit_id in problem for problem in verify(archive).problems] == [True]
 
     with pytest.raises(NotApplied, match="run the job again"):
-        VideoWriter(writer).finish(last, *tables(last))
+        VideoWriter(writer).finish(last, *tables(last), *told(last))
     left = load_ledger(archive, writer.run_key)
     assert left.staged | left.committed == {some[0].unit_id, last.unit_id}
     assert verify(archive).problems == ()

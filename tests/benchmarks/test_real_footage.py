@@ -86,7 +86,7 @@ def test_what_sounds_is_coloured_and_objects_are_outlined() -> None:
 
 def _clip(waveform: np.ndarray) -> Clip:
     one = np.zeros((1, 1), np.int64)
-    return Clip(np.zeros((1, 1, 8, 8, 3), np.uint8), one, one, waveform, -1.0, 8, 8)
+    return Clip(np.zeros((1, 1, 8, 8, 3), np.uint8), one, one, waveform, -1.0, 8, 8, 25)
 
 
 def test_categories_are_counted_by_frames_not_by_objects() -> None:

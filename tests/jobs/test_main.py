@@ -12,7 +12,7 @@ from cyclopts.config import Yaml
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import RunRecord
 from avs_core.clip import Unit, VideoRef
-from avs_core.errors import LeaseHeld, StoppedEarly
+from avs_core.errors import LeaseHeld, StoppedEarly, TooManyDeadLetters
 from jobs.main import BUSY, DONE, DONE_WITH_DEAD, FAILED, INTERRUPTED, STOPPED, UNREAD, USAGE, app, exit_code, main
 
 
@@ -209,6 +209,38 @@ def test_a_job_whose_grace_is_over_and_a_person_who_interrupts_end_with_other_co
     assert ends_with(StoppedEarly("the grace was over")) == STOPPED
     assert ends_with(KeyboardInterrupt()) == INTERRUPTED
     assert ends_with(LeaseHeld("one job at a time")) == BUSY
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (LeaseHeld("one job at a time"), BUSY),
+        (StoppedEarly("the grace was over"), STOPPED),
+        (TooManyDeadLetters("at most 1%"), FAILED),
+        (KeyboardInterrupt(), INTERRUPTED),
+    ],
+)
+def test_a_machine_gets_a_line_however_the_job_ends(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reprocess(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("avs_core.pipelines.reprocess.reprocess", reprocess)
+    assert main(["reprocess", "a.mp4", "--archive", "a", "--json"]) == code
+    said = capsys.readouterr()
+    (line,) = said.out.splitlines()
+    ended = json.loads(line)
+    assert ended["exit_code"] == code
+    assert f"{ended['error']}: {ended['message']}" == said.err.strip()
+    assert str(error) in ended["message"]
+    assert main(["reprocess", "a.mp4", "--archive", "a"]) == code
+    assert capsys.readouterr().out == ""
+
+
+def test_nor_does_wrong_usage_leave_a_machine_without_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reprocess", "a.mp4", "--nope", "--json"]) == USAGE
+    assert "--nope" in json.loads(capsys.readouterr().out)["message"]
 
 
 def test_the_flat_price_of_a_budget_is_no_secret(capsys: pytest.CaptureFixture[str]) -> None:

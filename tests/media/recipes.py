@@ -59,6 +59,7 @@ SLOW = [
 ]
 """Held to the same test, when there is time."""
 
+NOISE_40_S = "anoisesrc=d=40:r=48000:a=0.4:seed=7"
 LONG_SOUND = CHIRP.format(d=40, r=44100)
 LONG = [
     BASE.but("long.mp4", frames=1000, sound=LONG_SOUND),
@@ -67,6 +68,22 @@ LONG = [
     BASE.but("long.ts", frames=1000, video=H265, sound=LONG_SOUND),
     BASE.but("long.avi", frames=1000, video=MPEG4, sound=CHIRP.format(d=40, r=22050), sound_args=MP3),
     BASE.but("long.webm", frames=1000, video=VP9, sound=CHIRP.format(d=40, r=48000), sound_args=("-c:a", "libvorbis")),
+    BASE.but(
+        "long.mpg", frames=1000, video=("-c:v", "mpeg2video", "-bf", "2"), sound=NOISE_40_S, sound_args=("-c:a", "mp2")
+    ),
+    BASE.but("long_packed.avi", frames=1000, video=XVID, sound=LONG_SOUND, sound_args=MP3),
+    BASE.but("long.flv", frames=1000, sound=LONG_SOUND),
+    BASE.but("long_fragments.mp4", frames=1000, sound=LONG_SOUND, args=("-movflags", "frag_keyframe+empty_moov")),
     BASE.but("long_gop.mp4", frames=1000, video=(*H264[:4], "-g", "600"), sound=LONG_SOUND, sound_args=AAC),
 ]
 """Cut into units; the first is also in the fast tests."""
+
+MADE_UP_NOISE = [
+    BASE.but("substituted.mp4", frames=1000, sound=NOISE_40_S, sound_args=("-c:a", "aac", "-b:a", "64k")),
+    BASE.but("dithered.mkv", frames=1000, sound=NOISE_40_S, sound_args=("-c:a", "ac3", "-b:a", "64k")),
+    BASE.but(
+        "coded_noise.asf", frames=1000, video=MPEG4, sound=NOISE_40_S, sound_args=("-c:a", "wmav2", "-b:a", "48k")
+    ),
+    BASE.but("substituted.ts", frames=1000, sound=NOISE_40_S, sound_args=("-c:a", "aac", "-b:a", "32k")),
+]
+"""Sound of which decoders make up a part."""

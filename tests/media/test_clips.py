@@ -21,7 +21,7 @@ from tests.media.clips import (
     sound_by_ffmpeg,
 )
 from tests.media.conftest import MAX_PIXELS, decode_whole, positions, unit_of
-from tests.media.recipes import BASE, FAST, LONG, SLOW
+from tests.media.recipes import BASE, FAST, LONG, MADE_UP_NOISE, SLOW
 
 SOUND_SNR_DB = 55
 """What swresample's rounding and the two libraries' versions leave; a shift by one sample would be below 25 dB."""
@@ -118,24 +118,43 @@ def test_colours_are_those_of_ffmpeg(videos: Path, tags: tuple[str, ...], levels
 
 
 def cuts_agree(path: Path, config: DecodeConfig) -> None:
-    """Four units of 10 s against the whole 40 s: frames byte for byte, sound within float rounding."""
+    """Units of 5, 10 and 20 s against the whole 40 s: all byte for byte, frames counted from the unit before."""
     whole = decode_clip(unit_of(path, 0, 40), config, MAX_PIXELS)
-    for start in range(0, 40, 10):
-        cut = decode_clip(unit_of(path, start, start + 10), config, MAX_PIXELS)
-        assert np.array_equal(cut.frames, whole.frames[start : start + 10])
-        assert np.array_equal(cut.frame_time_us, whole.frame_time_us[start : start + 10])
-        known = cut.frame_index >= 0
-        assert np.array_equal(cut.frame_index[known], whole.frame_index[start : start + 10][known])
-        assert cut.flags == whole.flags
-        first = round((cut.audio_start_s - whole.audio_start_s) * 16_000)
-        assert len(cut.waveform) == (10 + (config.rate > 1)) * 16_000
-        np.testing.assert_allclose(cut.waveform, whole.waveform[first : first + len(cut.waveform)], atol=1e-6)
+    for seconds in (5, 10, 20):
+        before, flags = 0, set()
+        for start in range(0, 40, seconds):
+            cut = decode_clip(unit_of(path, start, stop := start + seconds), config, MAX_PIXELS)
+            assert np.array_equal(cut.frames, whole.frames[start:stop])
+            assert np.array_equal(cut.frame_time_us, whole.frame_time_us[start:stop])
+            assert np.array_equal(cut.frame_index + before, whole.frame_index[start:stop])
+            first = round((cut.audio_start_s - whole.audio_start_s) * 16_000)
+            assert len(cut.waveform) == (seconds + (config.rate > 1)) * 16_000
+            assert np.array_equal(cut.waveform, whole.waveform[first : first + len(cut.waveform)])
+            before, flags = before + cut.shown, flags | {*cut.flags}
+        assert (before, flags) == (whole.shown, {*whole.flags})
 
 
 def test_a_unit_is_a_part_of_the_whole(videos: Path) -> None:
     path = LONG[0].make(videos)
     cuts_agree(path, DecodeConfig())
-    assert positions(decode_clip(unit_of(path, 20, 22), DecodeConfig(), MAX_PIXELS)) == [523, 548]
+    assert positions(clip := decode_clip(unit_of(path, 20, 22), DecodeConfig(), MAX_PIXELS)) == [23, 48]
+    assert clip.shown == 50
+
+
+@pytest.mark.parametrize("recipe", MADE_UP_NOISE, ids=lambda recipe: recipe.name)
+def test_the_noise_that_a_decoder_makes_up_does_not_depend_on_the_cut(videos: Path, recipe: Recipe) -> None:
+    """It goes on from that of all frames that the decoder has seen."""
+    cuts_agree(recipe.make(videos), DecodeConfig(size=16, rate=2))
+
+
+def test_a_frame_that_was_there_before_the_unit_counts_from_its_own(videos: Path) -> None:
+    """A frame every two seconds, the unit begins between them; nothing is first shown in its one second."""
+    path = BASE.but("half.mkv", frames=20, fps="0.5", sound=CHIRP.format(d=40, r=22050)).make(videos)
+    whole = decode_clip(unit_of(path, 0, 40), DecodeConfig(size=16), MAX_PIXELS)
+    clip = decode_clip(unit_of(path, 21, 22), DecodeConfig(size=16), MAX_PIXELS)
+    assert (positions(clip), clip.shown) == ([-1], 0)
+    assert whole.frame_index[21, 0] == 10
+    cuts_agree(path, DecodeConfig(size=16))
 
 
 @pytest.mark.slow
@@ -247,6 +266,10 @@ def test_a_change_of_resolution_is_flagged(videos: Path, backend: str) -> None:
     clip = decode_whole(end_to_end(videos, "two_sizes.ts", small, large), backend=backend)
     assert clip.flags == ("resolution_change",)
     assert (clip.height, clip.width) == (120, 160)
+    units = [
+        decode_clip(unit_of(videos / "two_sizes.ts", *ends), DecodeConfig(), MAX_PIXELS) for ends in ((0, 3), (3, 6))
+    ]
+    assert [unit.flags for unit in units] == [(), ("resolution_change",)], "each unit has frames of one size"
     codes = [second[0] for second in codes_of(clip.frames)]
     assert codes[:3] == [23, 48, 73]
     assert all(abs(code - want) <= 1 for code, want in zip(codes[3:6], [23, 48, 73], strict=True))

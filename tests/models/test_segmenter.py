@@ -56,7 +56,7 @@ def clip(seconds: int, rate: int = 1, start: int = 0, whole: int = 20) -> Clip:
     frames = generator("frames").integers(0, 256, (whole, rate, SIZE, SIZE, 3), np.uint8)
     wave = generator("wave").uniform(-0.5, 0.5, whole * 16_000).astype(np.float32)
     times = np.zeros((seconds, rate), np.int64)
-    return Clip(frames[start : start + seconds], times, times, wave, 0.0, *SOURCE)
+    return Clip(frames[start : start + seconds], times, times, wave, 0.0, *SOURCE, 25 * seconds)
 
 
 def reference(bundle: Bundle, made: Clip, first: int, stop: int, phase: int = 0, shift: float = 0.0) -> np.ndarray:

@@ -42,7 +42,7 @@ class Peaceful:
         frames = [_looked_at(clip, unit, second) for second in range(unit.stop_s - unit.start_s)]
         tables = {"rows": sighting_table(unit.video, frames), "frames": frame_table(unit.video, frames)}
         done = {name: wire.table_to_bytes(table) for name, table in tables.items()}
-        return row | done | {"clip": b"", "n_frames": len(frames), "n_instances": len(frames)}
+        return row | done | {"clip": b"", "shown": clip.shown, "n_frames": len(frames), "n_instances": len(frames)}
 
 
 class Killing(Peaceful):

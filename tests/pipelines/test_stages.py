@@ -216,6 +216,7 @@ def test_a_process_that_lost_its_gpu_ends_and_no_other_does(fault: Exception, en
         audio_start_s=0.0,
         height=2,
         width=2,
+        shown=25,
     )
     row = new_row(unprobed(VideoRef("/v.mp4", 1, "f"))) | {"clip": wire.clip_to_bytes(clip)}
     if failed:

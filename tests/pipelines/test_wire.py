@@ -20,12 +20,14 @@ def test_a_clip_survives_the_wire() -> None:
         audio_start_s=-1.0,
         height=480,
         width=854,
+        shown=75,
         flags=("no_audio", "damaged"),
     )
     back = wire.clip_from_bytes(wire.clip_to_bytes(clip))
     for name in ("frames", "frame_index", "frame_time_us", "waveform"):
         np.testing.assert_array_equal(getattr(back, name), getattr(clip, name))
-    assert (back.audio_start_s, back.height, back.width, back.flags) == (-1.0, 480, 854, clip.flags)
+    assert (back.audio_start_s, back.height, back.width, back.shown) == (-1.0, 480, 854, 75)
+    assert back.flags == clip.flags
 
 
 def test_the_bytes_of_a_clip_are_the_same_each_time() -> None:
@@ -37,6 +39,7 @@ def test_the_bytes_of_a_clip_are_the_same_each_time() -> None:
         0.0,
         2,
         2,
+        25,
     )
     assert wire.clip_to_bytes(clip) == wire.clip_to_bytes(clip)
 

@@ -56,6 +56,7 @@ def clip(seconds: int, rate: int = 1, flags: tuple[str, ...] = ()) -> Clip:
         audio_start_s=0.0,
         height=HEIGHT,
         width=WIDTH,
+        shown=slots,
         flags=flags,
     )
 

@@ -1,6 +1,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def test_a_frame_that_stands_for_two_seconds_takes_each_answer_once(tmp_path: Pa
     decoded = sample.clip(4)
     still = Clip(
         decoded.frames, decoded.frame_index, np.full((4, 1), 920_000, np.int64), decoded.waveform, 0.0,
-        decoded.height, decoded.width,
+        decoded.height, decoded.width, decoded.shown,
     )  # fmt: skip
     archive = str(tmp_path / "archive")
     writer = sample.opened(archive)
@@ -191,9 +192,7 @@ def test_a_frame_that_stands_for_two_seconds_takes_each_answer_once(tmp_path: Pa
 def test_sound_is_read_from_the_start_of_the_clip() -> None:
     decoded = sample.clip(2, rate=2)
     early = np.concatenate([np.zeros(AUDIO_RATE, np.float32), np.ones(2 * AUDIO_RATE, np.float32)])
-    shifted = Clip(
-        decoded.frames, decoded.frame_index, decoded.frame_time_us, early, 9.0, decoded.height, decoded.width
-    )
+    shifted = replace(decoded, waveform=early, audio_start_s=9.0)
     assert set(join("a", VideoRows(()), shifted, 10.0).energy) == {1.0}
 
 

@@ -33,7 +33,7 @@ from avs_core.models.bundle import load_bundle
 from avs_core.models.segmenter import open_segmenter
 draw, size, place = np.random.default_rng(0), 64, np.arange(3)[:, None]
 frames, wave = draw.integers(0, 255, (3, 1, size, size, 3), np.uint8), draw.uniform(-1, 1, 48000).astype(np.float32)
-clip = Clip(frames, place, place * 1000000, wave, 0.0, size, size)
+clip = Clip(frames, place, place * 1000000, wave, 0.0, size, size, 2)
 print(json.dumps([[(one.category, one.audio_score) for one in frame.masks if one.object_id]
                   for frame in open_segmenter(load_bundle(sys.argv[1]), "cpu").segment(clip, 0)]))
 """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avs_core.media.soundtrack import mix_weights, resample
+from avs_core.media.mixdown import mix_weights, resample
 
 FFMPEGS = {
     ("FL", "FR"): (0.5, 0.5),
