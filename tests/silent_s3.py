@@ -1,8 +1,9 @@
-"""A store that accepts every connection and falls silent: what a server looks like whose disks or network hang."""
+"""A store that accepts every connection and falls silent, or is slow: what a server looks like whose disks hang."""
 
 import contextlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,14 +13,15 @@ from tests.s3_server import S3Server
 class SilentStore(ThreadingHTTPServer):
     """Answers so many questions about an object wholly, so many by half, and then none: it takes them, and is silent.
 
-    `hung_up` is set once a client has given up waiting.
+    It thinks for `slow_s` before each answer. `hung_up` is set once a client has given up waiting.
     """
 
-    def __init__(self, content: bytes, whole: int, halves: int) -> None:
+    def __init__(self, content: bytes, whole: int, halves: int, slow_s: float) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.content = content
         self.whole = whole
         self.halves = halves
+        self.slow_s = slow_s
         self.requests: list[str] = []
         self.hung_up = threading.Event()
 
@@ -39,6 +41,7 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.server.requests.append(self.command)
+        time.sleep(self.server.slow_s)
         if self.server.whole:
             self.server.whole -= 1
             self._show(*self._range(), part=1)
@@ -75,9 +78,9 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def silent_store(content: bytes = b"", whole: int = 0, halves: int = 0) -> Iterator[SilentStore]:
+def silent_store(content: bytes = b"", whole: int = 0, halves: int = 0, slow_s: float = 0.0) -> Iterator[SilentStore]:
     """One that runs while the block lasts."""
-    server = SilentStore(content, whole, halves)
+    server = SilentStore(content, whole, halves, slow_s)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -44,7 +44,7 @@ HEAD_S = 2
 def decode_clip(unit: Unit, config: DecodeConfig, max_pixels: int, beat: Beat = ignore_beat) -> Clip:
     """Decode one unit in this process. Raises the MediaError that says what is wrong with the file, or StorageError."""
     uri = unit.video.uri
-    with open_media(uri) as container:
+    with open_media(uri, beat) as container:
         found = survey(container, uri, max_pixels, beat)
     if config.audio == "dead" and not found.info.has_audio:
         raise NoAudioStream(
@@ -99,7 +99,7 @@ class _Job:
 def _read(job: _Job, max_pixels: int, backend: Backend) -> tuple[Pictures, Soundtrack | None]:
     height, width = job.config.shape
     for step_s in chain(STEPS_BACK_S if job.unit.start_s and backend != "decord" else (), (None,)):
-        with open_media(job.unit.video.uri) as container:
+        with open_media(job.unit.video.uri, job.beat) as container:
             feed = _Feed(container, job, max_pixels)
             if not feed.start(step_s):
                 continue

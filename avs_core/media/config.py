@@ -17,8 +17,8 @@ class DecodeLimits:
     """When a decoding process is stopped.
 
     wall_s         seconds a whole request may take
-    no_progress_s  seconds that may pass without a packet read or a frame decoded; a store that stands still is given up
-                   earlier (`child.STORE_SHARE`), as no fault of the file's
+    no_progress_s  seconds that may pass without a packet read, a frame decoded or an answer of the store; a store that
+                   stands still is given up earlier (`child.STORE_SHARE`), as no fault of the file's
     memory_mb      MiB that the decoding process may allocate beyond what it holds when it is idle
     max_pixels     width × height above which a file is refused before it is decoded
     max_hours      length above which a file is refused: two frames a century apart fit into a kilobyte

@@ -93,7 +93,7 @@ class Survey:
 
 def probe(source: str, max_pixels: int = 8192 * 4320, max_hours: float = 100.0, beat: Beat = ignore_beat) -> MediaInfo:
     """Open, look, close. Raises the MediaError that says what is wrong with the file, or StorageError."""
-    with open_media(source) as container:
+    with open_media(source, beat) as container:
         info = survey(container, source, max_pixels, beat).info
     if info.duration_s > max_hours * 3600:
         raise MediaTooLarge(

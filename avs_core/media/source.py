@@ -23,7 +23,7 @@ else:
     AnyPacket = Packet  # generic for the type checker only
 
 Beat = Callable[[], None]
-"""Called at every packet: how the guard knows that decoding goes on."""
+"""Called at every packet, and whenever a store has answered: how the guard knows that decoding goes on."""
 
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,mxf,rm,nut,wav,mp3,aac,flac,ac3"
@@ -43,8 +43,12 @@ READ_AHEAD = 1 << 20
 """Bytes that ffmpeg asks of a remote file at once: a request to an object store costs more than the bytes."""
 
 
+def ignore_beat() -> None:
+    """The beat of a caller that needs no guard."""
+
+
 @contextmanager
-def open_media(uri: str) -> Iterator[InputContainer]:
+def open_media(uri: str, beat: Beat = ignore_beat) -> Iterator[InputContainer]:
     """Open a local path, `file://` or `s3://` URI; closed at the end, since garbage collection leaks ffmpeg's memory.
 
     Raises MediaDenied, UnreadableMedia, TruncatedMedia, and StorageError where the store (not the file) is at fault.
@@ -52,9 +56,11 @@ def open_media(uri: str) -> Iterator[InputContainer]:
     path = storage.normalise(uri)
     try:
         with storage.open_read(path) as file:
+            beat()
             missing = missing_bytes(file)
+            beat()
             if not is_local(path):
-                with _opened(uri, _Watched(file)) as container:
+                with _opened(uri, _Watched(file, beat)) as container:
                     _check_whole(missing, uri)
                     yield container
                 return
@@ -118,10 +124,6 @@ def local_path(uri: str) -> str:
     return storage.normalise(uri)
 
 
-def ignore_beat() -> None:
-    """The beat of a caller that needs no guard."""
-
-
 def prepare(video: VideoStream, max_pixels: int) -> None:
     """One thread a file (many files run side by side), and ffmpeg's own guard against a size that grows later.
 
@@ -155,9 +157,9 @@ def packets(
 class _Watched(io.RawIOBase):
     """A remote file that remembers the store's fault: ffmpeg only reports "input/output error"."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, beat: Beat) -> None:
         super().__init__()
-        self._file = file
+        self._file, self._beat = file, beat
         self.fault: AvsError | None = None
 
     def readable(self) -> bool:
@@ -168,10 +170,12 @@ class _Watched(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         try:
-            return self._file.read(size)
+            found = self._file.read(size)
         except AvsError as error:
             self.fault = error
             raise
+        self._beat()
+        return found
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         return self._file.seek(offset, whence)

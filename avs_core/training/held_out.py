@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -44,17 +45,19 @@ class HeldOut:
         return (self.data.load(ref, self.size, self.alignment) for ref in self.refs(split))
 
     def validate(self, trainee: Trainee) -> dict[str, float]:
-        """{"miou"} on val: M_J over all labelled frames at 0.5, or over the classes where there are classes.
+        """{"miou"} on val: M_J over all labelled frames at 0.5, or over the classes that the trainee answers with.
 
         The published code means over batches of 4 clips instead, which is the same where they are full.
         """
         predict = predictor(trainee)
-        answers = (
+        answers: Iterator[tuple[Tensor, LabelledClip]] = (
             (labelled_logits(predict, clip, torch.from_numpy(clip.sound), self.window_s), clip)
             for clip in self.load("val")
         )
         with torch.inference_mode():
-            if self.data.setting == "avss":
+            first = next(answers)
+            answers = chain([first], answers)
+            if first[0].ndim == 4:
                 return {"miou": _class_miou(answers)}
             return {"miou": float(torch.cat([frame_ious(logits, truth(clip)) for logits, clip in answers]).mean())}
 

@@ -103,6 +103,19 @@ def test_a_store_that_falls_silent_is_at_fault_and_not_the_file(
             assert decoder.probe(str(plain)).seconds == 3
 
 
+def test_a_store_that_is_slow_at_every_answer_uses_up_nobodys_patience(
+    videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its answers together take longer than the guard waits, each takes less than a read may."""
+    path = BASE.but("megabytes.avi", frames=150, video=("-c:v", "rawvideo"), sound="").make(videos)
+    with silent_store(path.read_bytes(), whole=100, slow_s=1.6) as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        with GuardedDecoder(limits=DecodeLimits(wall_s=60.0, no_progress_s=5.0)) as decoder:
+            assert decoder.probe("s3://bucket/megabytes.avi").seconds == 6
+        assert len(store.requests) * store.slow_s > 5.0
+
+
 def test_a_file_that_takes_too_long_times_out(videos: Path) -> None:
     path = BASE.but("many.mp4", frames=1000, sound="").make(videos)
     with GuardedDecoder(limits=DecodeLimits(wall_s=0.05, no_progress_s=20.0)) as decoder:

@@ -95,6 +95,12 @@ def test_an_ear_that_has_learnt_goes_on_without_the_two_heads(data: LabelledSet)
         assert all(bool(torch.isfinite(term)) for term in terms.values())
 
 
+def test_what_answers_without_classes_is_validated_without_them(data: LabelledSet) -> None:
+    """Also on AVSS, whose own figure is one over classes."""
+    for job in (jobs(small(LIGHT), data, "tpavi-light")["joint"], jobs(TWO_STAGE, data, "tpavi-light")["fusion"]):
+        assert 0 <= job.validate(job.model().eval())["miou"] <= 1
+
+
 def test_maps_of_classes_need_no_objects(tmp_path: Path) -> None:
     recipe = find_recipe("avss-pvt")
     assert isinstance(recipe, PublishedRecipe)
