@@ -197,7 +197,7 @@ def with_numbers(sightings: pa.Table, numbers: Sequence[int]) -> pa.Table:
     return numbered.sort_by(order).drop_columns("look")
 
 
-def within_video(table: pa.Table, before: int | None, flags: Sequence[str]) -> pa.Table:
+def within_video(table: pa.Table, before: int | None, flags: Sequence[str] = ()) -> pa.Table:
     """A unit's table with what only the whole video knows: its flags, and its frames counted from the first of all.
 
     `before` is how many frames come before those of the unit, None if nobody knows.

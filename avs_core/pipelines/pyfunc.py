@@ -7,6 +7,7 @@ nor pandas: who calls has both.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from avs_core.archive.numbering import Numbering
-from avs_core.archive.schema import ROW_SCHEMA
+from avs_core.archive.schema import ROW_SCHEMA, within_video
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import ConfigError, InputError, MediaError, TooManyDeadLetters
 from avs_core.media.decode import GuardedDecoder
@@ -101,16 +102,21 @@ class VideoFunction:
         seconds = with_retries(lambda: decoder.probe(video.uri)).seconds
         return cut(video, seconds, self._look.unit_length_s)
 
-    def _sightings(self, unit: Unit, decoder: GuardedDecoder) -> pa.Table:
-        sightings, _ = self._segment.tables(unit, with_retries(lambda: decoder.decode(unit)))
-        return sightings
+    def _sightings(self, unit: Unit, decoder: GuardedDecoder) -> tuple[pa.Table, int]:
+        """What it saw, and how many frames are first shown in it."""
+        clip = with_retries(lambda: decoder.decode(unit))
+        return self._segment.tables(unit, clip)[0], clip.shown
 
 
-def _numbered(units: Sequence[Unit], sightings: Sequence[pa.Table]) -> list[pa.Table]:
+def _numbered(units: Sequence[Unit], sightings: Sequence[tuple[pa.Table, int]]) -> list[pa.Table]:
     """The rows of each unit; those of a video come in order."""
     numbering = {unit.video.uri: Numbering() for unit in units}
-    pairs = zip(units, sightings, strict=True)
-    return [numbering[unit.video.uri].number(table).cast(OUTPUTS) for unit, table in pairs]
+    before, found = Counter[str](), []
+    for unit, (table, shown) in zip(units, sightings, strict=True):
+        uri = unit.video.uri
+        found.append(within_video(numbering[uri].number(table), before[uri]).cast(OUTPUTS))
+        before[uri] += shown
+    return found
 
 
 def _videos(table: Any) -> list[VideoRef]:

@@ -22,10 +22,11 @@ from avs_core import masks
 from avs_core.archive.schema import FrameRow, frame_table, sighting_table
 from avs_core.clip import Clip, Instance, Unit
 from avs_core.pipelines import wire
-from avs_core.pipelines.stages import OK, CommitUnit, Row
+from avs_core.pipelines.stages import OK, CommitUnit, DecodeUnit, Row
 
 MODEL = "tpavi-light"
 SLOW_S = 1.0
+PATIENCE_S = 60.0
 
 
 class Peaceful:
@@ -61,6 +62,31 @@ class Killing(Peaceful):
         return super().__call__(row)
 
 
+class Leisurely(DecodeUnit):
+    """In the place of the decoding stage: goes on with the second unit once the stage after it is at work."""
+
+    def __call__(self, row: Row) -> Row:
+        """As the stage."""
+        unit, deadline = wire.unit_from_text(row["unit"]), time.monotonic() + PATIENCE_S
+        while unit.index and not _times(unit.video.uri, 0).exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(SLOW_S)
+        return super().__call__(row)
+
+
+class Watched(Peaceful):
+    """Takes its time; writes down when a unit was decoded, and when it was here."""
+
+    def __call__(self, row: Row) -> Row:
+        """As the stage."""
+        here = time.time()
+        time.sleep(SLOW_S)
+        unit, found = wire.unit_from_text(row["unit"]), super().__call__(row)
+        times = {"decoded": [row["ready_at"] - row["decode_s"], row["ready_at"]], "segmented": [here, time.time()]}
+        _times(unit.video.uri, unit.index).write_text(json.dumps(times))
+        return found
+
+
 class Stillborn(Peaceful):
     """Never gets as far as a unit."""
 
@@ -74,6 +100,11 @@ class Staging(CommitUnit):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._writer.publish = lambda unit: None  # type: ignore[method-assign]
+
+
+def _times(uri: str, index: int) -> Path:
+    """Where `Watched` writes."""
+    return Path(f"{uri}.{index}.times")
 
 
 def _looked_at(clip: Clip, unit: Unit, second: int) -> FrameRow:
@@ -107,6 +138,8 @@ def main(inputs: str, archive: str, stage: type, **settings: Any) -> None:
     from avs_core.tracking import NullRun
 
     flows.SegmentUnit = stage  # type: ignore[misc, assignment]  # the stand-in
+    if settings.pop("leisurely", False):
+        flows.DecodeUnit = Leisurely  # type: ignore[misc]
     if settings.pop("staging", False):
         flows.CommitUnit = Staging  # type: ignore[misc]
     rounds.FIRST_VIDEOS = settings.pop("first_videos", rounds.FIRST_VIDEOS)
