@@ -68,7 +68,7 @@ class Leisurely(DecodeUnit):
     def __call__(self, row: Row) -> Row:
         """As the stage."""
         unit, deadline = wire.unit_from_text(row["unit"]), time.monotonic() + PATIENCE_S
-        while unit.index and not _times(unit.video.uri, 0).exists() and time.monotonic() < deadline:
+        while unit.index == 1 and not _times(unit.video.uri, 0).exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(SLOW_S)
         return super().__call__(row)
