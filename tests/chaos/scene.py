@@ -27,11 +27,12 @@ PAGE = 4096
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an archive holds: one hash over its content, rows, pages of data, videos done, dead ones with class."""
+    """What an archive holds: one hash over its content, rows, pages of data, units, videos done, dead ones with class."""
 
     digest: str
     rows: int
     pages: int
+    units: int
     done: frozenset[str]
     dead: tuple[tuple[str, str], ...]
 
@@ -40,12 +41,13 @@ def outcome(archive: str) -> Outcome:
     """Of an archive that holds what its commits say."""
     report = verify(archive)
     assert not report.problems
-    letters = dead_letters(archive).to_pylist()
+    letters, commits = dead_letters(archive).to_pylist(), read_commits(archive)
     return Outcome(
         digest=archive_digest(archive),
         rows=open_archive(archive).count_rows(),
         pages=sum(-(-storage.info(file).size // PAGE) for file in committed_files(archive)),
-        done=frozenset(PurePosixPath(commit.video.uri).name for commit in read_commits(archive)),
+        units=len(commits),
+        done=frozenset(PurePosixPath(commit.video.uri).name for commit in commits),
         dead=tuple(sorted((PurePosixPath(row["video_uri"]).name, row["error_class"]) for row in letters)),
     )
 
@@ -77,11 +79,11 @@ def start(verb: str, *arguments: str, environment: Mapping[str, str] | None = No
 
 
 def end(job: "subprocess.Popen[str]", *codes: int) -> dict[str, Any]:
-    """The JSON that a job ends with, or what it complained of; its exit code must be one of these, if any are named."""
+    """The JSON that a job ends with, its "message" what it complained of; its exit code must be one of these, if any are named."""
     out, err = job.communicate(timeout=PATIENCE_S)
     assert not codes or job.returncode in codes, f"exit code {job.returncode}: {err}"
     assert job.returncode < 0 or "Traceback" not in err, err
-    found: dict[str, Any] = json.loads(out.splitlines()[-1]) if out else {"error": err}
+    found: dict[str, Any] = json.loads(out.splitlines()[-1]) if out else {"message": err}
     return found | {"code": job.returncode}
 
 

@@ -28,7 +28,7 @@ def test_the_disk_is_full(small_disk: Path, scene_at: Callable[[str], Scene]) ->
     scene.toll.fault, scene.toll.injected = "the archive's disk is full", 1
     ended = end(scene.start(), 1)
     assert 0 < scene.commits() < len(scene.expected.done)
-    assert ended.get("failed") or "No space left" in ended["error"]
+    assert ended.get("failed") or "No space left" in ended["message"]
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     scene.recover()
 

@@ -94,7 +94,7 @@ def test_the_server_is_killed_and_stays_away(scene: Scene, seaweed: Seaweed) -> 
     scene.wait_for(job, commits=2)
     seaweed.kill()
     try:
-        assert "s3://" in end(job, 1)["error"]
+        assert "s3://" in end(job, 1)["message"]
     finally:
         seaweed.start()
     scene.recover()

@@ -28,7 +28,7 @@ def start(*arguments: str, verb: str = "reprocess") -> "subprocess.Popen[str]":
 def end(job: "subprocess.Popen[str]", code: int = 0) -> dict[str, object]:
     out, err = job.communicate(timeout=280)
     assert job.returncode == code, err
-    return dict(json.loads(out.splitlines()[-1])) if out else {"error": err}
+    return dict(json.loads(out.splitlines()[-1])) if out else {"message": err}
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_patience_ends(videos: Path, tmp_path: Path, demo_clips: list[Path]) -> 
     job = start(str(videos), "--archive", str(archive), "--grace-s", "0")
     wait_for_commits(archive, 1)
     job.send_signal(signal.SIGTERM)
-    assert "goes on from there" in str(end(job, code=5)["error"])
+    assert "goes on from there" in str(end(job, code=5)["message"])
     assert holder(str(archive), "reprocess") is None
     assert not verify(str(archive)).problems
 
@@ -119,7 +119,7 @@ def test_two_schedulers_do_not_double_the_work(videos: Path, tmp_path: Path) -> 
         assert time.monotonic() < deadline
         time.sleep(0.05)
     second = end(start(str(videos), "--archive", archive), code=4)
-    assert "one job at a time" in str(second["error"])
+    assert "one job at a time" in str(second["message"])
     assert end(first)["segmented"] == 3
 
 
