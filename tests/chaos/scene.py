@@ -27,7 +27,7 @@ PAGE = 4096
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an archive holds: one hash over its content, rows, pages of data, units, videos done, dead ones with class."""
+    """What an archive holds: a hash over its content, rows, pages of data, units, videos done, dead ones with class."""
 
     digest: str
     rows: int
@@ -79,7 +79,7 @@ def start(verb: str, *arguments: str, environment: Mapping[str, str] | None = No
 
 
 def end(job: "subprocess.Popen[str]", *codes: int) -> dict[str, Any]:
-    """The JSON that a job ends with, its "message" what it complained of; its exit code must be one of these, if any are named."""
+    """The JSON that a job ends with, "message" what it complained of; its exit code must be one of these, if any."""
     out, err = job.communicate(timeout=PATIENCE_S)
     assert not codes or job.returncode in codes, f"exit code {job.returncode}: {err}"
     assert job.returncode < 0 or "Traceback" not in err, err
