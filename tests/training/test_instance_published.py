@@ -186,7 +186,6 @@ def trained(recipe: AvsBenchInstanceRecipe | InstanceRecipe, materials: Material
 
 
 @pytest.mark.slow
-@pytest.mark.ci_slice
 def test_s4_then_ms3_from_it(tmp_path: Path) -> None:
     """Two steps of each stage with VGGish; what they leave loads and segments."""
     torch.manual_seed(0)
