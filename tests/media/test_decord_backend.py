@@ -32,6 +32,7 @@ def test_plain_h264_is_the_same_by_both(plain: Path, rate: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ci_slice
 @pytest.mark.parametrize("recipe", FAST[1:], ids=lambda recipe: recipe.name)
 def test_other_files_fall_back_to_a_decoder_that_is_right(videos: Path, recipe: object) -> None:
     path = recipe.make(videos)  # type: ignore[attr-defined]
