@@ -85,11 +85,12 @@ class Clip:
 
     frames         (S, R, h, w, 3) uint8 RGB at the model's size: S seconds, R phases a second
     frame_index    (S, R) position of each frame in the source's presentation order, counted from the first frame that
-                   is shown at the unit's start or later: below 0 for one that has been shown since before
+                   is shown at the unit's start or later: below 0 for one that has been shown since before;
+                   -1 throughout where `shown` is None
     frame_time_us  (S, R) µs on the video clock, from the PTS
     waveform       (n,) float32 mono at 16 kHz, in [-1, 1]; sample 0 sounds at `audio_start_s`
     height, width  of the source frame as displayed (after rotation)
-    shown          how many frames of the source are first shown within the unit
+    shown          how many frames of the source are first shown within the unit; None where nobody can tell
     flags          what a reader should know: "no_audio", "audio_padded", "resolution_change", "damaged", …
     """
 
@@ -100,7 +101,7 @@ class Clip:
     audio_start_s: float
     height: int
     width: int
-    shown: int
+    shown: int | None
     flags: tuple[str, ...] = ()
 
 

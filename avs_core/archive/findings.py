@@ -35,7 +35,7 @@ class Finding:
 
 
 def findings(archive: str, run: str | None = None, videos: Iterable[VideoRef] | None = None) -> list[Finding]:
-    """The findings of a run by URI; of the given videos only, where some are given, and of these versions of them."""
+    """The findings of a run by URI; of given videos only, where some are given, and the letters of these versions."""
     if videos is None:
         rows, frames = open_archive(archive, run), open_frames(archive, run)
     else:
@@ -57,7 +57,7 @@ def _looked_at(dataset: ds.Dataset) -> pa.Table:
     """Of each video: how many frames were looked at, and the flags of its decoding."""
     columns = {name: pc.field(name).cast(pa.string()) for name in ("video_uri", "flags")}
     frames = dataset.to_table(columns=columns)
-    return frames.group_by("video_uri").aggregate([([], "count_all"), ("flags", "max")])
+    return frames.group_by("video_uri").aggregate([([], "count_all"), ("flags", "distinct")])
 
 
 def _sounding(dataset: ds.Dataset) -> pa.Table:
@@ -78,5 +78,10 @@ def _finding(uri: str, looked: dict[str, Any] | None, heard: dict[str, Any] | No
         sounding=heard["count_all"] if heard else 0,
         area_share=heard["share_mean"] if heard else 0.0,
         score=heard["score_mean"] if heard else 0.0,
-        note=dead or (looked["flags_max"] if looked else ""),
+        note=dead or (_all_flags(looked["flags_distinct"]) if looked else ""),
     )
+
+
+def _all_flags(found: list[str]) -> str:
+    """Of all rows: those of a unit that was dead once may differ from the others'."""
+    return ",".join(sorted({flag for flags in found for flag in flags.split(",") if flag}))

@@ -80,7 +80,7 @@ class FileRecord(StoredRecord):
 class CommitInfo(StoredRecord):
     """The commit of a unit: seconds [start_s, stop_s) of a video, part `index` of `of`.
 
-    flags  of its decoding; once it is published, those of its whole video
+    flags  of its decoding; once it is published, those of its whole video, as far as that was done by then
     shown  how many frames of the source are first shown within it: what the next unit counts its frames from
     """
 

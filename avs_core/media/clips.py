@@ -37,6 +37,9 @@ PADDED_S = 0.1
 STEPS_BACK_S = (2, 10, 60)
 """How far before a unit reading starts; further when no key frame lies there, and at last from the file's beginning."""
 
+GUESSED_TIMES = ("mpeg", "mpegvideo")
+"""Containers that time few of their packets: which frames are between two times depends on where reading began."""
+
 HEAD_S = 2
 """Sound that does not show up within this much picture has ended before."""
 
@@ -212,6 +215,13 @@ class _Feed:
                 self._hear(packet)
 
 
+def _counted(job: _Job, pictures: Pictures) -> tuple[Int64[np.ndarray, " n"], int | None]:
+    """`frame_index` and `shown` of a clip."""
+    if job.found.info.container in GUESSED_TIMES:
+        return np.full(len(pictures.pts), -1), None
+    return pictures.positions(job.found.zero, *job.span)
+
+
 def _clip(job: _Job, pictures: Pictures, sound: Soundtrack | None) -> Clip:
     """Lay the pieces out, after deciding whether they are good enough."""
     _check_errors(job, pictures, sound)
@@ -227,7 +237,7 @@ def _clip(job: _Job, pictures: Pictures, sound: Soundtrack | None) -> Clip:
         flags.add("no_audio")
     flags |= {"resolution_change"} if pictures.sizes - {(info.height, info.width)} else set()
     flags |= {"damaged"} if pictures.leading else set()
-    position, shown = pictures.positions(job.found.zero, *job.span)
+    position, shown = _counted(job, pictures)
     times = [round(job.seconds(pts) * 1_000_000) for pts in pictures.pts.tolist()]
     return Clip(
         frames=pictures.images.reshape(*shape, *pictures.images.shape[1:]),

@@ -70,7 +70,7 @@ def clip_from_parts(header: Header, arrays: Arrays) -> Clip:
         audio_start_s=float(header["audio_start_s"]),
         height=int(header["height"]),
         width=int(header["width"]),
-        shown=int(header["shown"]),
+        shown=header["shown"],
         flags=tuple(header["flags"]),
         **{name: arrays[name] for name in ARRAYS},
     )

@@ -82,36 +82,20 @@ class _Stretch:
 
 
 class _Block:
-    """The sound of [start_s, stop_s) s, by a decoder that has heard nothing before its lead-in."""
+    """The sound of [start_s, start_s + BLOCK_S) s, by a decoder that has heard nothing before its lead-in."""
 
     def __init__(
-        self, start_s: int, stream: AudioStream, zero_s: Fraction, origin_s: Fraction, lead: int | None
+        self, start_s: int, decoder: AudioCodecContext, zero_s: Fraction, origin_s: Fraction, lead: int | None
     ) -> None:
         """`zero_s`: the clock's zero in the container's time. `origin_s`: when the stream starts. `lead`: as there."""
-        self.start_s, self.stop_s = start_s, start_s + BLOCK_S
-        self.from_s, self.to_s = self.start_s - PREROLL_S, self.stop_s + PREROLL_S
-        self._decoder = _new_decoder(stream)
+        self._start_s, self._decoder = start_s, decoder
         self._zero_s, self._origin_s, self._lead = zero_s, origin_s, lead
-        self._waiting: list[tuple[AnyPacket, Fraction]] = []
         self._stretches: list[_Stretch] = []
 
     def feed(self, packet: AnyPacket, at_s: Fraction) -> bool:
-        """Whether it failed, is of the block itself, and was not the first: a decoder may need some to find its feet.
-
-        Decoding begins with the last packet that needs none before it and comes early enough.
-        """
-        if at_s > self.to_s:
-            return False
-        if at_s <= self.from_s and packet.size:
-            if packet.is_keyframe:
-                self._waiting.clear()
-            self._waiting.append((packet, at_s))
-            return False
-        for early in self._waiting:
-            self._decode(*early)
-        self._waiting.clear()
+        """Whether it failed after others had not: a decoder may need some packets to find its feet."""
         heard = bool(self._stretches)
-        return not self._decode(packet, at_s) and heard and self.start_s <= at_s < self.stop_s
+        return not self._decode(packet, at_s) and heard
 
     def _decode(self, packet: AnyPacket, at_s: Fraction) -> bool:
         try:
@@ -138,7 +122,7 @@ class _Block:
 
     def sounds(self) -> Iterator[tuple[int, Float32[np.ndarray, " n"]]]:
         """(sample of the video clock at which it begins, samples at 16 kHz) of each stretch, within the block."""
-        first, end = self.start_s * AUDIO_RATE, self.stop_s * AUDIO_RATE
+        first, end = self._start_s * AUDIO_RATE, (self._start_s + BLOCK_S) * AUDIO_RATE
         for stretch in self._stretches:
             at, samples = stretch.resampled()
             at += round(self._origin_s * AUDIO_RATE)
@@ -147,11 +131,16 @@ class _Block:
                 yield begin, samples[begin - at : stop - at]
 
 
-def _new_decoder(stream: AudioStream) -> AudioCodecContext:
-    """A decoder for a stream besides its own: that of an output stream which is to copy it, and is never written."""
+def _new_decoder(stream: AudioStream, extradata: bytes | None) -> AudioCodecContext:
+    """A decoder for a stream besides its own: that of an output stream which is to copy it, and is never written.
+
+    `extradata`: how the stream was configured anew since its header, if it was.
+    """
     with av.open("-", "w", format="null") as nowhere:
         decoder = nowhere.add_stream_from_template(stream, opaque=True).codec_context
     decoder.thread_count = 1
+    if extradata is not None:
+        decoder.extradata = extradata
     return decoder
 
 
@@ -165,13 +154,14 @@ class Soundtrack:
 
         `lead`: samples of the file's first frame of sound, if the container's clock is too coarse to count samples.
         """
-        self._zero_s = zero_s
+        self._stream, self._zero_s, self._lead = stream, zero_s, lead
         self._interval = interval
         self._duration_s = duration_s
         self._origin_s = (stream.start_time or 0) * (stream.time_base or Fraction(1, av.time_base)) - zero_s
         self._next_s = self._origin_s
-        starts = range(interval[0] // BLOCK_S * BLOCK_S, interval[1], BLOCK_S)
-        self._blocks = [_Block(start_s, stream, zero_s, self._origin_s, lead) for start_s in starts]
+        self._numbers = range(interval[0] // BLOCK_S, -(-interval[1] // BLOCK_S))
+        self._blocks: dict[int, _Block] = {}
+        self._extradata: bytes | None = None
         self.errors = 0
         self.failed_last = False
         self.done = False
@@ -183,7 +173,7 @@ class Soundtrack:
 
     @property
     def _wanted_from_s(self) -> Fraction:
-        return max(Fraction(self._blocks[0].from_s), self._origin_s)
+        return max(Fraction(self._numbers[0] * BLOCK_S - PREROLL_S), self._origin_s)
 
     def reached_by(self, packet: AnyPacket) -> bool:
         """Whether reading that begins with this packet of sound is early enough."""
@@ -196,22 +186,44 @@ class Soundtrack:
         return packet.pts * packet.time_base - self._zero_s
 
     def feed(self, packet: AnyPacket) -> None:
-        """Decode one packet; one that fails is counted."""
+        """Decode one packet; one that fails is counted where it is of the interval."""
         at_s = self._time_of(packet)
         self._next_s = at_s + (packet.duration or 0) * (packet.time_base or 0)
-        failures = [block.feed(packet, at_s) for block in self._blocks]
-        failed = any(failures)
+        if packet.has_sidedata("new_extradata"):
+            self._extradata = bytes(packet.get_sidedata("new_extradata"))
+        failures = [block.feed(packet, at_s) for block in self._blocks_of(packet, at_s)]
+        failed = any(failures) and self._counts(at_s)
         self.errors += failed
         self.failed_last = failed or (self.failed_last and not packet.size)
-        self.done = at_s > self._blocks[-1].to_s
+        self.done = at_s > self._numbers[-1] * BLOCK_S + BLOCK_S + PREROLL_S
+
+    def _blocks_of(self, packet: AnyPacket, at_s: Fraction) -> list[_Block]:
+        """The blocks that a packet sounds in, lead-in and run-out included. One that flushes begins none."""
+        first = max(math.ceil((at_s - PREROLL_S) / BLOCK_S) - 1, self._numbers[0])
+        stop = min(math.ceil((self._next_s + PREROLL_S) / BLOCK_S), self._numbers[-1] + 1)
+        numbers = range(first, stop)
+        if not packet.size:
+            return [self._blocks[number] for number in numbers if number in self._blocks]
+        return [self._blocks.get(number) or self._begin(number) for number in numbers]
+
+    def _begin(self, number: int) -> _Block:
+        decoder = _new_decoder(self._stream, self._extradata)
+        self._blocks[number] = _Block(number * BLOCK_S, decoder, self._zero_s, self._origin_s, self._lead)
+        return self._blocks[number]
+
+    def _counts(self, at_s: Fraction) -> bool:
+        """Whether the unit is at fault for a packet: one of its own seconds, or of what is behind the picture's end."""
+        start_s, stop_s = self._interval
+        behind_s = PREROLL_S if stop_s >= self._duration_s else 0
+        return start_s <= at_s < stop_s + behind_s
 
     def finish(self) -> tuple[Float32[np.ndarray, " n"], float]:
         """(waveform, for how many seconds of picture at most there was no sound within one second)."""
         first, end = (seconds * AUDIO_RATE for seconds in self._interval)
         waveform = np.zeros(end - first, dtype=np.float32)
         covered = np.zeros(len(waveform), dtype=bool)
-        for block in self._blocks:
-            for at, samples in block.sounds():
+        for number in sorted(self._blocks):
+            for at, samples in self._blocks[number].sounds():
                 begin, stop = max(at, first), min(at + len(samples), end)
                 waveform[begin - first : max(stop - first, 0)] = samples[begin - at : max(stop - at, 0)]
                 covered[begin - first : max(stop - first, 0)] = True

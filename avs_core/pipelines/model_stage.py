@@ -17,7 +17,7 @@ from avs_core.errors import MediaError
 from avs_core.models.bundle import load_bundle
 from avs_core.models.segmenter import FramePrediction, ObjectMask, open_segmenter
 from avs_core.pipelines import wire
-from avs_core.pipelines.stages import OK, STOPPED, Row, Stop, dead_row, failed_row, never, waited
+from avs_core.pipelines.stages import OK, STOPPED, UNKNOWN, Row, Stop, dead_row, failed_row, never, waited
 from avs_core.tracking import resolve_model
 
 LOG = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class SegmentUnit:
             "rows": wire.table_to_bytes(instances),
             "frames": wire.table_to_bytes(frames),
             "flags": ",".join(clip.flags),
-            "shown": clip.shown,
+            "shown": UNKNOWN if clip.shown is None else clip.shown,
             "n_frames": frames.num_rows,
             "n_instances": instances.num_rows,
             "segment_s": time.perf_counter() - started,

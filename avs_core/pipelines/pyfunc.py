@@ -102,20 +102,21 @@ class VideoFunction:
         seconds = with_retries(lambda: decoder.probe(video.uri)).seconds
         return cut(video, seconds, self._look.unit_length_s)
 
-    def _sightings(self, unit: Unit, decoder: GuardedDecoder) -> tuple[pa.Table, int]:
+    def _sightings(self, unit: Unit, decoder: GuardedDecoder) -> tuple[pa.Table, int | None]:
         """What it saw, and how many frames are first shown in it."""
         clip = with_retries(lambda: decoder.decode(unit))
         return self._segment.tables(unit, clip)[0], clip.shown
 
 
-def _numbered(units: Sequence[Unit], sightings: Sequence[tuple[pa.Table, int]]) -> list[pa.Table]:
+def _numbered(units: Sequence[Unit], sightings: Sequence[tuple[pa.Table, int | None]]) -> list[pa.Table]:
     """The rows of each unit; those of a video come in order."""
     numbering = {unit.video.uri: Numbering() for unit in units}
     before, found = Counter[str](), []
     for unit, (table, shown) in zip(units, sightings, strict=True):
         uri = unit.video.uri
-        found.append(within_video(numbering[uri].number(table), before[uri]).cast(OUTPUTS))
-        before[uri] += shown
+        rows = within_video(numbering[uri].number(table), None if shown is None else before[uri])
+        found.append(rows.cast(OUTPUTS))
+        before[uri] += shown or 0  # a file's container tells for all of its units, or for none
     return found
 
 

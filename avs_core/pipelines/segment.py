@@ -27,6 +27,7 @@ from avs_core.archive.touched import earlier_versions, record_touch
 from avs_core.clip import VideoRef
 from avs_core.errors import NotApplied, OutcomeUnknown
 from avs_core.media.sampling import sound_margins
+from avs_core.media.soundtrack import BLOCK_S
 from avs_core.media.versions import decoder_versions
 from avs_core.models.audio_encoders import find_audio_encoder
 from avs_core.models.bundle import Bundle
@@ -117,6 +118,7 @@ def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
             "mask_size": list(config.mask_size) if config.mask_size else None,
             "audio": config.audio,
             "decoder": config.decoder,
+            "sound_block_s": BLOCK_S,
             **composed,
         },
         thresholds={"mask": config.threshold or made.threshold},

@@ -49,6 +49,8 @@ Stop = Callable[[], bool]
 
 OK, DEAD, FAILED, WHOLE = "ok", "dead", "failed", "whole"
 TOUCHED, STOPPED, SUSPECT = "touched", "stopped", "suspect"
+UNKNOWN = -1
+"""In `shown`: Ray Data gives a column of numbers and nulls another type in each block."""
 STORE_ATTEMPTS = 3
 STORE_BACKOFF_S = 1.0
 
@@ -75,7 +77,7 @@ def new_row(unit: Unit) -> Row:
         "rows": b"",
         "frames": b"",
         "flags": "",
-        "shown": 0,
+        "shown": UNKNOWN,
         "n_frames": 0,
         "n_instances": 0,
         "decode_s": 0.0,
@@ -217,7 +219,8 @@ class CommitUnit:
     def _commit(self, unit: Unit, row: Row) -> None:
         flags = tuple(row["flags"].split(",")) if row["flags"] else ()
         rows, frames = wire.table_from_bytes(row["rows"]), wire.table_from_bytes(row["frames"])
-        self._writer.finish(unit, rows, frames, flags, row["shown"])
+        shown = None if row["shown"] == UNKNOWN else row["shown"]
+        self._writer.finish(unit, rows, frames, flags, shown)
 
     def _publish(self, unit: Unit) -> None:
         """Raises `NotApplied` where it is whole no more: letters were retried or staged units collected meanwhile."""

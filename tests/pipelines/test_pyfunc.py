@@ -29,6 +29,8 @@ from avs_core.pipelines.segment import run_record
 from avs_core.pipelines.segment_config import DEFAULT_MODEL, LookConfig, SegmentConfig
 from avs_core.pipelines.stages import OK, CommitUnit, DecodeUnit, ProbeVideo, new_row, row_to_probe
 from avs_core.tracking import register_bundle
+from tests.media.clips import CHIRP
+from tests.media.recipes import BASE
 from tests.tiny_bundle import tiny_instances
 
 ORDER = [("video_uri", "ascending"), ("object_id", "ascending"), ("frame_time_us", "ascending")]
@@ -91,6 +93,19 @@ def test_rows_are_those_of_an_archive_with_the_same_settings(demo_clips: list[Pa
     assert {row["category"] for row in truth} > {None}
     assert list(frame["video_uri"].unique()) == [str(clip) for clip in reversed(demo_clips[:2])], "in the order asked"
     assert list(frame.columns) == ROW_SCHEMA.names
+
+
+def test_frames_that_nobody_can_number_have_no_number(tmp_path: Path) -> None:
+    """In a later unit of an MPEG program stream either; between the stages too, where no number is no number."""
+    recipe = BASE.but("stream.mpg", frames=375, video=("-c:v", "mpeg2video"), sound=CHIRP.format(d=15, r=48_000))
+    path, model = recipe.but("stream.mpg", sound_args=("-c:a", "mp2")).make(tmp_path), tiny_instances(tmp_path / "tiny")
+    settings: dict[str, Any] = {"unit_s": 5, "threshold": 0.3}
+    config = SegmentConfig(archive=str(tmp_path / "archive"), model=model, **settings)
+    through_the_stages([path], config)
+    truth = rows_in(config.archive)
+    assert {row["frame_index"] for row in truth} == {-1}
+    assert max(row["frame_time_us"] for row in truth) > 10_000_000
+    assert rows_of(_load_pyfunc(model, {**settings, "device": "cpu"}).predict(videos_of(path))) == truth
 
 
 def test_a_video_is_asked_once_and_none_gives_no_rows(demo_clips: list[Path]) -> None:

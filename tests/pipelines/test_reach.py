@@ -60,6 +60,13 @@ def test_runs_that_never_heard_a_cut_keep_their_names(model: str) -> None:
     assert told[16:] == [[0, 0]] * 44, "their looks just before the next second did hear it"
 
 
+def test_the_cutting_of_sound_names_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive that is half done would go on with sound that is cut another way."""
+    before = record_of(bundle := load_bundle("tpavi-light"))
+    monkeypatch.setattr("avs_core.pipelines.segment.BLOCK_S", 20)
+    assert run_key(record_of(bundle)) != run_key(before)
+
+
 def test_how_far_an_ear_hears_names_the_run_though_no_weight_tells(hear: Hear) -> None:
     records = [record_of(hear(around_s)) for around_s in (0.5, 1.0, 2.0, 3.0, 10.0)]
     assert [one.preprocessing.get("reach") for one in records] == [
