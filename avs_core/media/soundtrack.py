@@ -91,11 +91,14 @@ class _Block:
         self._start_s, self._decoder = start_s, decoder
         self._zero_s, self._origin_s, self._lead = zero_s, origin_s, lead
         self._stretches: list[_Stretch] = []
+        self._first_s: Fraction | None = None
 
     def feed(self, packet: AnyPacket, at_s: Fraction) -> bool:
-        """Whether it failed after others had not: a decoder may need some packets to find its feet."""
-        heard = bool(self._stretches)
-        return not self._decode(packet, at_s) and heard
+        """Whether it failed and should not have: a decoder may need some packets to find its feet."""
+        if self._first_s is None:
+            self._first_s = at_s
+        begun = bool(self._stretches) or at_s - self._first_s >= PREROLL_S
+        return not self._decode(packet, at_s) and begun
 
     def _decode(self, packet: AnyPacket, at_s: Fraction) -> bool:
         try:

@@ -148,6 +148,14 @@ def test_damaged_sound_costs_the_unit_that_it_lies_in_and_no_other(videos: Path,
     assert "of the sound are not" in fate_of(late, 5, 10)
 
 
+def test_sound_that_never_is_decodable_is_no_silence(videos: Path, tmp_path: Path) -> None:
+    """A decoder that has not found its feet after a second will not find them."""
+    whole = BASE.but("chirp.mkv", frames=500, sound=CHIRP.format(d=20, r=44100)).make(videos)
+    path = damaged(whole, tmp_path / "never.mkv", 9.0, 25.0)
+    assert "of the sound are not" in fate_of(path, 10, 20)
+    assert fate_of(path, 0, 5) == "ok"
+
+
 def test_sound_that_is_damaged_behind_the_picture_still_tells_of_a_broken_file(videos: Path, tmp_path: Path) -> None:
     """A file of 20.2 s of sound and 20 of picture: its last unit is the one to ask."""
     whole = BASE.but("longer_sound.mkv", frames=500, sound=CHIRP.format(d=20.4, r=44100)).make(videos)
