@@ -1,14 +1,27 @@
-"""How long a file says it is, from its first bytes: what is shorter was cut off, even where nothing else shows it.
+"""How long a file says it is: what is shorter was cut off, even where nothing else shows it.
 
-AVI and Matroska declare the length of what holds their frames; a transport stream has packets of one length.
+AVI, Matroska and ASF declare a length at their start. A transport stream has packets of one length, a program stream
+and Ogg have pieces that say theirs, so the last of them tells whether it is whole.
 """
 
 import io
 import struct
+from collections.abc import Callable
 
 HEAD_BYTES = 4096
 
+TAIL_BYTES = 1 << 18
+"""Where the last pieces are looked for: the largest, a page of Ogg or a packet of a program stream, has 64 KB."""
+
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+BROADCAST = 1
+"""Flag of an ASF file whose length nobody knew when its header was written."""
+
+ASF_OBJECTS = 64
+"""So many objects of its header are looked at for the one that has the length."""
+
 SYNC = 0x47
 TS_PACKETS = ((188, 0), (192, 4), (204, 0))
 """(bytes of a packet of an MPEG transport stream, where its sync byte lies): plain, with a time code, with parity."""
@@ -16,17 +29,37 @@ TS_PACKETS = ((188, 0), (192, 4), (204, 0))
 SYNCS = 4
 """Packets in a row that must start with a sync byte."""
 
+PAGE, PACK = b"OggS", b"\0\0\1\xba"
+"""What a page of Ogg and a pack of an MPEG program stream begin with."""
+
+SYSTEM_END, SYSTEM_CODES = 0xB9, range(0xB9, 0x100)
+"""Last bytes of the start codes of a program stream's pieces."""
+
 
 def missing_bytes(file: io.BufferedIOBase) -> int:
-    """How many bytes a file lacks by its own word; 0 if none, or if it does not say. Leaves the file at its start."""
+    """How many bytes a file lacks by its own word; 0 if none, or if it does not say. Leaves the file at its start.
+
+    Of a file whose pieces are counted, so many bytes of the last one at least.
+    """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(HEAD_BYTES)
+    missing = _missing(file, head, size)
     file.seek(0)
+    return max(missing, 0)
+
+
+def _missing(file: io.BufferedIOBase, head: bytes, size: int) -> int:
     if head.startswith(b"RIFF"):
-        return max(_riff_end(head) - size, 0)
+        return _riff_end(head) - size
     if head.startswith(EBML):
-        return max(_segment_end(head) - size, 0)
+        return _segment_end(head) - size
+    if head.startswith(ASF):
+        return _asf_end(file, size) - size
+    if head.startswith(PAGE):
+        return _beyond(file, size, PAGE, _page_length)
+    if head.startswith(PACK):
+        return _beyond(file, size, PACK, _piece_length)
     length = _ts_packet(head)
     return -size % length if length else 0
 
@@ -68,6 +101,23 @@ def _vint(data: bytes, at: int) -> tuple[int, int | None]:
     return at + width, None if number == bits or at + width > len(data) else number
 
 
+def _asf_end(file: io.BufferedIOBase, size: int) -> int:
+    """The size in the file properties, which any other object of the header may precede; 0 for a broadcast."""
+    at = 30
+    for _ in range(ASF_OBJECTS):
+        if at >= size:
+            break
+        file.seek(at)
+        found = file.read(92)
+        if len(found) < 92:
+            return 0
+        if found.startswith(ASF_FILE):
+            end, flags = struct.unpack_from("<Q", found, 40)[0], struct.unpack_from("<I", found, 88)[0]
+            return 0 if flags & BROADCAST else int(end)
+        at += max(struct.unpack_from("<Q", found, 16)[0], 24)
+    return 0
+
+
 def _ts_packet(head: bytes) -> int:
     """Bytes of a packet of a transport stream; 0 for another file."""
     for length, sync in TS_PACKETS:
@@ -75,3 +125,48 @@ def _ts_packet(head: bytes) -> int:
         if places[-1] < len(head) and all(head[place] == SYNC for place in places):
             return length
     return 0
+
+
+def _beyond(file: io.BufferedIOBase, size: int, mark: bytes, length: Callable[[bytes, int], int]) -> int:
+    """By how much the last piece reaches beyond the end. A mark may also be part of what a piece holds: then what
+    follows it is no piece, and the next mark is tried."""
+    file.seek(max(size - TAIL_BYTES, 0))
+    tail = file.read()
+    start = tail.find(mark)
+    while start >= 0:
+        at = start
+        while at < len(tail) and (step := length(tail, at)):
+            at += step
+        if at >= len(tail):
+            return at - len(tail)
+        start = tail.find(mark, start + 1)
+    return 0
+
+
+def _page_length(data: bytes, at: int) -> int:
+    """Bytes of a page of Ogg; 0 where none begins. One whose header is cut off has one byte more than there is."""
+    rest = data[at : at + 27 + 255]
+    if rest[: len(PAGE)] != PAGE[: len(rest)]:
+        return 0
+    if len(rest) < 27 or len(rest) < 27 + rest[26]:
+        return len(rest) + 1
+    return 27 + rest[26] + sum(rest[27 : 27 + rest[26]])
+
+
+def _piece_length(data: bytes, at: int) -> int:
+    """Bytes of a pack's header, of a packet, or of the end code of an MPEG-1 or 2 program stream; 0 for none.
+
+    One whose header is cut off has one byte more than there is; zeros at the end are padding.
+    """
+    rest = data[at : at + 14]
+    if len(rest) < 4 or rest[:3] != PACK[:3] or rest[3] not in SYSTEM_CODES:
+        return 0
+    if rest[3] == SYSTEM_END:
+        return 4
+    if len(rest) < 6:
+        return len(rest) + 1
+    if rest[3] != PACK[3]:
+        return 6 + int.from_bytes(rest[4:6], "big")
+    if rest[4] >> 6 != 1:
+        return 12
+    return 14 + (rest[13] & 7) if len(rest) == 14 else 15

@@ -19,7 +19,7 @@ from avs_core.errors import (
 )
 from tests.media import surgery
 from tests.media.clips import AAC, CHIRP, Recipe, ffmpeg
-from tests.media.recipes import BASE, INTERLACED, MP3, MPEG4, OPUS, VP9, XVID
+from tests.media.recipes import BASE, INTERLACED, MP3, MPEG4, MPG, OGV, OPUS, VP9, WMV, XVID
 from tests.media.surgery import Surgery
 
 Make = Callable[[Path, Path], None]
@@ -141,6 +141,9 @@ CUT = [
     Case("cut_middle.mkv", good(MKV, surgery.without(0.4, 0.6)), TruncatedMedia),
     Case("cut.webm", good(WEBM, surgery.cut(0.6)), TruncatedMedia),
     Case("cut.avi", good(AVI, surgery.cut(0.6)), TruncatedMedia),
+    Case("cut.wmv", good(WMV, surgery.cut(0.6)), TruncatedMedia),
+    Case("cut.ogv", good(OGV, surgery.cut(0.6)), TruncatedMedia),
+    Case("cut.mpg", good(MPG, surgery.cut(0.6)), TruncatedMedia),
     Case("cut.ts", good(TS, surgery.cut(0.6001)), TruncatedMedia),
     Case("cut_at_a_packet.ts", good(TS, surgery.packets_lost(0.6, 1)), TruncatedMedia),
     Case("cut_head.ts", good(TS, surgery.packets_lost(0, 0.3)), (), (53, 74)),

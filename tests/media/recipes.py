@@ -15,6 +15,10 @@ INTERLACED = ("-c:v", "libx264", "-flags", "+ilme+ildct", "-x264-params", "tff=1
 REFRESH = ("-c:v", "libx264", "-intra-refresh", "1", "-g", "15")
 OPUS = ("-c:a", "libopus", "-b:a", "64k")
 MP3 = ("-c:a", "libmp3lame")
+MPEG2 = ("-c:v", "mpeg2video", "-bf", "2")
+MP2 = ("-c:a", "mp2")
+WMA = ("-c:a", "wmav2", "-b:a", "48k")
+VORBIS = ("-c:a", "libvorbis")
 UNEVEN = ("-vf", "setpts='(N*N/75*0.6+N*0.4)/25/TB'", "-fps_mode", "passthrough")
 
 FAST = [
@@ -45,7 +49,7 @@ SLOW = [
     BASE.but("av1.webm", video=AV1, sound_args=OPUS),
     BASE.but("mpeg4.avi", video=MPEG4, sound_args=MP3),
     BASE.but("mpeg4.mp4", video=MPEG4),
-    BASE.but("mpeg2.ts", video=("-c:v", "mpeg2video", "-bf", "2", "-q:v", "3"), sound_args=("-c:a", "mp2")),
+    BASE.but("mpeg2.ts", video=(*MPEG2, "-q:v", "3"), sound_args=MP2),
     BASE.but("open_gop.mp4", video=OPEN_GOP),
     BASE.but("interlaced.ts", video=INTERLACED),
     BASE.but("refresh.mp4", video=REFRESH),
@@ -67,10 +71,8 @@ LONG = [
     BASE.but("long_open_gop.mkv", frames=1000, video=OPEN_GOP, sound=LONG_SOUND, sound_args=("-c:a", "flac")),
     BASE.but("long.ts", frames=1000, video=H265, sound=LONG_SOUND),
     BASE.but("long.avi", frames=1000, video=MPEG4, sound=CHIRP.format(d=40, r=22050), sound_args=MP3),
-    BASE.but("long.webm", frames=1000, video=VP9, sound=CHIRP.format(d=40, r=48000), sound_args=("-c:a", "libvorbis")),
-    BASE.but(
-        "long.mpg", frames=1000, video=("-c:v", "mpeg2video", "-bf", "2"), sound=NOISE_40_S, sound_args=("-c:a", "mp2")
-    ),
+    BASE.but("long.webm", frames=1000, video=VP9, sound=CHIRP.format(d=40, r=48000), sound_args=VORBIS),
+    BASE.but("long.mpg", frames=1000, video=MPEG2, sound=NOISE_40_S, sound_args=MP2),
     BASE.but("long_packed.avi", frames=1000, video=XVID, sound=LONG_SOUND, sound_args=MP3),
     BASE.but("long.flv", frames=1000, sound=LONG_SOUND),
     BASE.but("long_fragments.mp4", frames=1000, sound=LONG_SOUND, args=("-movflags", "frag_keyframe+empty_moov")),
@@ -82,9 +84,12 @@ LONG = [
 MADE_UP_NOISE = [
     BASE.but("substituted.mp4", frames=1000, sound=NOISE_40_S, sound_args=("-c:a", "aac", "-b:a", "64k")),
     BASE.but("dithered.mkv", frames=1000, sound=NOISE_40_S, sound_args=("-c:a", "ac3", "-b:a", "64k")),
-    BASE.but(
-        "coded_noise.asf", frames=1000, video=MPEG4, sound=NOISE_40_S, sound_args=("-c:a", "wmav2", "-b:a", "48k")
-    ),
+    BASE.but("coded_noise.asf", frames=1000, video=MPEG4, sound=NOISE_40_S, sound_args=WMA),
     BASE.but("substituted.ts", frames=1000, sound=NOISE_40_S, sound_args=("-c:a", "aac", "-b:a", "32k")),
 ]
 """Sound of which decoders make up a part."""
+
+WMV = BASE.but("wmv2.wmv", video=("-c:v", "wmv2"), sound_args=WMA)
+OGV = BASE.but("theora.ogv", video=("-c:v", "libtheora"), sound_args=VORBIS)
+MPG = BASE.but("mpeg2.mpg", video=MPEG2, sound_args=MP2)
+"""Containers of their own kind, with nothing odd about them."""

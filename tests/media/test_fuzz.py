@@ -14,7 +14,7 @@ from avs_core.clip import Clip
 from avs_core.errors import DecoderCrashed, DecodeTimeout, MediaError
 from avs_core.media.decode import DecodeConfig, DecodeLimits, GuardedDecoder
 from tests.media.conftest import unit_of
-from tests.media.recipes import BASE, MP3, MPEG4, OPUS, VP9
+from tests.media.recipes import BASE, MP3, MPEG4, MPG, OGV, OPUS, VP9, WMV
 
 SEEDS = [
     BASE,
@@ -24,6 +24,9 @@ SEEDS = [
     BASE.but("plain.ts"),
     BASE.but("mpeg4.avi", video=MPEG4, sound_args=MP3),
     BASE.but("vp9.webm", video=VP9, sound_args=OPUS),
+    WMV,
+    OGV,
+    MPG,
 ]
 LIMITS = DecodeLimits(wall_s=10.0, no_progress_s=5.0, memory_mb=1024)
 SLACK_S = 5.0
