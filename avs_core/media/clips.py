@@ -40,6 +40,9 @@ STEPS_BACK_S = (2, 10, 60)
 GUESSED_TIMES = ("mpeg", "mpegvideo")
 """Containers that time few of their packets: which frames are between two times depends on where reading began."""
 
+BEHIND_S = 1
+"""Sound this much longer than the picture must be whole too."""
+
 HEAD_S = 2
 """Sound that does not show up within this much picture has ended before."""
 
@@ -86,6 +89,13 @@ class _Job:
         """From when to when the unit's sound is decoded: what a cut must not take from its first and last looks."""
         before, after = self.config.sound_margins_s
         return self.unit.start_s - before, self.unit.stop_s + after
+
+    @property
+    def own_s(self) -> tuple[float, float]:
+        """From when to when damage is the unit's; the last one answers for what lasts a little longer than it."""
+        start_s, stop_s = float(self.unit.start_s), float(self.unit.stop_s)
+        last = stop_s >= self.found.info.seconds
+        return start_s, max(stop_s, self.found.info.duration_s) + BEHIND_S if last else stop_s
 
     @property
     def span(self) -> tuple[int, int]:
@@ -136,12 +146,14 @@ class _Feed:
         self.sound: Soundtrack | None = None
         if audio:
             zero_s = found.zero * found.tick
-            self.sound = Soundtrack(audio, zero_s, job.heard_s, found.info.duration_s, found.lead)
+            self.sound = Soundtrack(audio, zero_s, job.heard_s, job.own_s, found.info.duration_s, found.lead)
         self._packets: Iterator[AnyPacket] = iter(())
         self._from_start = False
 
     def start(self, step_s: int | None) -> bool:
         """Go to the unit's start, or `step_s` before it. False if what is needed begins still earlier."""
+        if self.sound and self.sound.wanted_from_start:
+            step_s = None
         if step_s is not None:
             first_s = float(self._job.seconds(min(int(self._job.targets[0]), self._job.found.last)))
             sound_s = self.sound.wanted_from_s if self.sound else first_s
@@ -165,7 +177,7 @@ class _Feed:
             head.append(packet)
             if packet.pts is None:
                 continue
-            if packet.stream_index != self.video.index:
+            if packet.stream.index != self.video.index:
                 heard = True
             elif key is None and packet.is_keyframe:
                 key = packet.pts
@@ -175,8 +187,8 @@ class _Feed:
 
     def _reaches(self, head: list[AnyPacket]) -> bool:
         """Whether the first key frame and the first sound come early enough; drops pictures before that frame."""
-        pictures = [packet for packet in head if packet.stream_index == self.video.index]
-        sounds = [packet for packet in head if packet.stream_index != self.video.index and packet.pts is not None]
+        pictures = [packet for packet in head if packet.stream.index == self.video.index]
+        sounds = [packet for packet in head if packet.stream.index != self.video.index and packet.pts is not None]
         key = next((packet for packet in pictures if packet.is_keyframe and packet.pts is not None), None)
         if key is None or key.pts is None or key.pts > self._job.span[0]:
             return False
@@ -187,7 +199,7 @@ class _Feed:
         stop = self._job.span[1]
         begun = self._from_start
         for packet in self._packets:
-            if packet.stream_index != self.video.index:
+            if packet.stream.index != self.video.index:
                 self._hear(packet)
             elif packet.size:
                 begun = begun or packet.is_keyframe
@@ -199,7 +211,7 @@ class _Feed:
     def everything(self) -> Iterator[AnyPacket]:
         """Packets of the whole picture that are shown, for a backend that numbers frames."""
         for packet in self._packets:
-            if packet.stream_index != self.video.index:
+            if packet.stream.index != self.video.index:
                 self._hear(packet)
             elif packet.size and not packet.is_discard:
                 yield packet
@@ -211,7 +223,7 @@ class _Feed:
     def finish_sound(self) -> None:
         """Read on until the track has all it needs."""
         while self.sound and not self.sound.done and (packet := next(self._packets, None)) is not None:
-            if packet.stream_index != self.video.index:
+            if packet.stream.index != self.video.index:
                 self._hear(packet)
 
 

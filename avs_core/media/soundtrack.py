@@ -91,16 +91,17 @@ class _Block:
         self._start_s, self._decoder = start_s, decoder
         self._zero_s, self._origin_s, self._lead = zero_s, origin_s, lead
         self._stretches: list[_Stretch] = []
-        self._first_s: Fraction | None = None
 
-    def feed(self, packet: AnyPacket, at_s: Fraction) -> bool:
-        """Whether it failed and should not have: a decoder may need some packets to find its feet."""
-        if self._first_s is None:
-            self._first_s = at_s
-        begun = bool(self._stretches) or at_s - self._first_s >= PREROLL_S
-        return not self._decode(packet, at_s) and begun
+    def feed(self, packet: AnyPacket, at_s: Fraction, until_s: Fraction) -> bool:
+        """Whether it failed and should not have: a decoder finds its feet in the lead-in, or the stream's beginning."""
+        begun = bool(self._stretches) or at_s >= self._origin_s + PREROLL_S
+        return not self._decode(packet, at_s) and begun and until_s > self._start_s
 
-    def _decode(self, packet: AnyPacket, at_s: Fraction) -> bool:
+    def flush(self) -> None:
+        """Take what the decoder holds back."""
+        self._decode(None, Fraction(0))
+
+    def _decode(self, packet: AnyPacket | None, at_s: Fraction) -> bool:
         try:
             for frame in self._decoder.decode(packet):
                 if frame.samples:
@@ -151,14 +152,21 @@ class Soundtrack:
     """Collects the packets of one interval and gives its waveform."""
 
     def __init__(
-        self, stream: AudioStream, zero_s: Fraction, interval: tuple[int, int], duration_s: float, lead: int | None
+        self,
+        stream: AudioStream,
+        zero_s: Fraction,
+        interval: tuple[int, int],
+        own: tuple[float, float],
+        duration_s: float,
+        lead: int | None,
     ) -> None:
         """Sound for whole seconds of the video clock, whose zero is `zero_s` of the container's.
 
-        `lead`: samples of the file's first frame of sound, if the container's clock is too coarse to count samples.
+        own   from when to when damage is the unit's: without the margins of `interval`, with what is behind the end
+        lead  samples of the file's first frame of sound, if the container's clock is too coarse to count samples
         """
         self._stream, self._zero_s, self._lead = stream, zero_s, lead
-        self._interval = interval
+        self._interval, self._own = interval, own
         self._duration_s = duration_s
         self._origin_s = (stream.start_time or 0) * (stream.time_base or Fraction(1, av.time_base)) - zero_s
         self._next_s = self._origin_s
@@ -175,8 +183,17 @@ class Soundtrack:
         return float(self._wanted_from_s)
 
     @property
+    def wanted_from_start(self) -> bool:
+        """Whether the file's first packets belong to it; in Matroska some may lie before the stream's own start."""
+        return self._lead_in_s <= self._origin_s
+
+    @property
     def _wanted_from_s(self) -> Fraction:
-        return max(Fraction(self._numbers[0] * BLOCK_S - PREROLL_S), self._origin_s)
+        return max(self._lead_in_s, self._origin_s)
+
+    @property
+    def _lead_in_s(self) -> Fraction:
+        return Fraction(self._numbers[0] * BLOCK_S - PREROLL_S)
 
     def reached_by(self, packet: AnyPacket) -> bool:
         """Whether reading that begins with this packet of sound is early enough."""
@@ -189,25 +206,23 @@ class Soundtrack:
         return packet.pts * packet.time_base - self._zero_s
 
     def feed(self, packet: AnyPacket) -> None:
-        """Decode one packet; one that fails is counted where it is of the interval."""
+        """Decode one packet; one that fails is counted where it is the unit's own."""
+        if not packet.size:
+            return
         at_s = self._time_of(packet)
         self._next_s = at_s + (packet.duration or 0) * (packet.time_base or 0)
         if packet.has_sidedata("new_extradata"):
             self._extradata = bytes(packet.get_sidedata("new_extradata"))
-        failures = [block.feed(packet, at_s) for block in self._blocks_of(packet, at_s)]
-        failed = any(failures) and self._counts(at_s)
-        self.errors += failed
-        self.failed_last = failed or (self.failed_last and not packet.size)
+        failures = [block.feed(packet, at_s, self._next_s) for block in self._blocks_from(at_s)]
+        self.failed_last = any(failures) and self._counts(at_s)
+        self.errors += self.failed_last
         self.done = at_s > self._numbers[-1] * BLOCK_S + BLOCK_S + PREROLL_S
 
-    def _blocks_of(self, packet: AnyPacket, at_s: Fraction) -> list[_Block]:
-        """The blocks that a packet sounds in, lead-in and run-out included. One that flushes begins none."""
+    def _blocks_from(self, at_s: Fraction) -> list[_Block]:
+        """The blocks that the packet of [at_s, _next_s) sounds in, lead-in and run-out included."""
         first = max(math.ceil((at_s - PREROLL_S) / BLOCK_S) - 1, self._numbers[0])
         stop = min(math.ceil((self._next_s + PREROLL_S) / BLOCK_S), self._numbers[-1] + 1)
-        numbers = range(first, stop)
-        if not packet.size:
-            return [self._blocks[number] for number in numbers if number in self._blocks]
-        return [self._blocks.get(number) or self._begin(number) for number in numbers]
+        return [self._blocks.get(number) or self._begin(number) for number in range(first, stop)]
 
     def _begin(self, number: int) -> _Block:
         decoder = _new_decoder(self._stream, self._extradata)
@@ -215,10 +230,9 @@ class Soundtrack:
         return self._blocks[number]
 
     def _counts(self, at_s: Fraction) -> bool:
-        """Whether the unit is at fault for a packet: one of its own seconds, or of what is behind the picture's end."""
-        start_s, stop_s = self._interval
-        behind_s = PREROLL_S if stop_s >= self._duration_s else 0
-        return start_s <= at_s < stop_s + behind_s
+        """Whether the packet of [at_s, _next_s) sounds in the unit's own seconds."""
+        start_s, stop_s = self._own
+        return at_s < stop_s and (self._next_s > start_s or at_s >= start_s)
 
     def finish(self) -> tuple[Float32[np.ndarray, " n"], float]:
         """(waveform, for how many seconds of picture at most there was no sound within one second)."""
@@ -226,6 +240,7 @@ class Soundtrack:
         waveform = np.zeros(end - first, dtype=np.float32)
         covered = np.zeros(len(waveform), dtype=bool)
         for number in sorted(self._blocks):
+            self._blocks[number].flush()
             for at, samples in self._blocks[number].sounds():
                 begin, stop = max(at, first), min(at + len(samples), end)
                 waveform[begin - first : max(stop - first, 0)] = samples[begin - at : max(stop - at, 0)]

@@ -27,6 +27,7 @@ from avs_core.archive.staging import VideoWriter
 from avs_core.archive.touched import content_hash
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import (
+    CommitConflict,
     CorruptArchive,
     DecoderUnavailable,
     InputError,
@@ -200,7 +201,8 @@ class CommitUnit:
     def __call__(self, row: Row) -> Row:
         """Record the unit, unless the job was stopped before it.
 
-        A store that is away for a moment fails the unit, not the job; so does what is lost or damaged of its video.
+        A store that is away for a moment fails the unit, not the job; so does what is lost or damaged of its video, and
+        what another worker did otherwise, as another kind of device may: what the archive has stays.
         """
         started, wait_s = time.perf_counter(), waited(row)
         unit = wire.unit_from_text(row["unit"])
@@ -211,7 +213,7 @@ class CommitUnit:
                 with_retries(lambda: self._bury(unit, row))
             elif row["status"] == WHOLE:
                 self._publish(unit)
-        except (OutcomeUnknown, NotApplied, NotFound, CorruptArchive) as fault:
+        except (OutcomeUnknown, NotApplied, NotFound, CorruptArchive, CommitConflict) as fault:
             return failed_row(row, "commit", fault)
         seconds = time.perf_counter() - started
         return row | {"rows": b"", "frames": b"", "commit_s": seconds, "commit_wait_s": wait_s}

@@ -7,7 +7,7 @@ import pytest
 
 from avs_core import storage
 
-CALLS = ("put_if_absent", "write_bytes", "read_bytes", "open_read", "list_files", "info", "delete")
+CALLS = ("put_if_absent", "write_bytes", "read_bytes", "open_read", "list_files", "info", "is_file", "delete")
 
 
 class Crash(BaseException):

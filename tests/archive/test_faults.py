@@ -32,8 +32,9 @@ from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import VideoRef
 from avs_core.errors import NotApplied, OutcomeUnknown, StorageError
 from tests.archive import sample
+from tests.tolls import Toll
 
-CALLS = ("put_if_absent", "write_bytes", "read_bytes", "open_read", "list_files", "info", "delete")
+CALLS = ("put_if_absent", "write_bytes", "read_bytes", "open_read", "list_files", "info", "is_file", "delete")
 WRITES = ("put_if_absent", "write_bytes", "delete")
 OLDER = RunRecord(**{**sample.RECORD.model_dump(), "thresholds": {"mask": 0.4}})
 TIMES = Times(beat_s=600.0, ttl_s=0.05, look_s=0.01)
@@ -203,5 +204,8 @@ def test_a_fault_at_any_call_leaves_no_trace(way: str, tmp_path: Path, nights: N
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("way", WAYS)
-def test_a_fault_at_any_write_to_s3_leaves_no_trace(way: str, s3_bucket: str, nights: Nights) -> None:
-    assert check_everywhere(lambda name: f"{s3_bucket}/{name}", nights(way, WRITES)) > 50
+def test_a_fault_at_any_write_to_s3_leaves_no_trace(way: str, s3_bucket: str, nights: Nights, toll: Toll) -> None:
+    toll.fault = f"each write of a night to S3, one after the other: {way}"
+    toll.injected = check_everywhere(lambda name: f"{s3_bucket}/{name}", nights(way, WRITES))
+    assert toll.injected > 50
+    toll.survived = True

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,12 +51,16 @@ class Killer:
 
 
 @contextmanager
-def killed(server: S3Server, killer: Killer, verb: str, *arguments: str) -> Iterator[bool]:
-    """Whether the verb was killed, or came to its end before there was such a write."""
+def killed(server: S3Server, killer: Killer, toll: Toll, verb: str, *arguments: str) -> Iterator[bool]:
+    """Whether the verb was killed, or came to its end before there was such a write. All that it did counts as lost."""
+    began = time.monotonic()
     with faulty_s3.in_front_of(server, killer) as front:
         killer.victim = start(verb, *arguments, environment=front.server.environment)
         code = end(killer.victim, -signal.SIGKILL, *DONE)["code"]
-    yield code == -signal.SIGKILL
+    if died := code == -signal.SIGKILL:
+        toll.injected += 1
+        toll.lost_s = (toll.lost_s or 0.0) + time.monotonic() - began
+    yield died
 
 
 def filled(archive: str) -> None:
@@ -84,11 +89,10 @@ def test_killed_at_any_write(verb: str, after: bool, s3_bucket: str, s3: S3Serve
         filled(archive := f"{s3_bucket}/{number}")
         if verb == "gc":
             compact(archive)
-        with killed(s3, Killer(number, after), verb, archive, "--json", *flags) as dead:
+        with killed(s3, Killer(number, after), toll, verb, archive, "--json", *flags) as dead:
             if not dead:
                 assert number > 3
                 break
-            toll.injected += 1
             assert shown(archive) == rows
         assert tidy(archive) == expected
         assert shown(archive) == rows
@@ -103,9 +107,8 @@ def test_killed_at_the_flip(after: bool, s3_bucket: str, s3: S3Server, toll: Tol
         writer.open_run()
         sample.commit(writer, *sample.units(sample.video()))
     make_current(s3_bucket, old.run_key)
-    with killed(s3, Killer(1, after), "runs", "use", s3_bucket, new.run_key) as dead:
+    with killed(s3, Killer(1, after), toll, "runs", "use", s3_bucket, new.run_key) as dead:
         assert dead
-    toll.injected = 1
     assert chosen(s3_bucket) == (new if after else old).run_key
     make_current(s3_bucket, new.run_key)
     assert chosen(s3_bucket) == new.run_key
@@ -137,9 +140,8 @@ def test_a_scheduled_job_is_killed_at_the_flip(
         end(start(*reprocess(place, "0.5")), 0)
     end(start(*reprocess(undisturbed, "0.6")), 0)
     old = chosen(archive)
-    with killed(s3, Killer(1, after, "/_current/"), *reprocess(archive, "0.6")) as dead:
+    with killed(s3, Killer(1, after, "/_current/"), toll, *reprocess(archive, "0.6")) as dead:
         assert dead
-    toll.injected = 1
     assert (chosen(archive) == old) is not after
     end(start(*reprocess(archive, "0.6")), 0)  # once the dead job's lease has run out
     assert chosen(archive) == chosen(undisturbed) != old

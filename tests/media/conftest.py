@@ -45,17 +45,17 @@ def positions(clip: Clip) -> list[int]:
 
 
 def cuts_agree(path: Path, config: DecodeConfig) -> None:
-    """Units of 5, 10 and 20 s against the whole 40 s: all byte for byte, frames counted from the unit before."""
+    """Units of 5, 7 and 20 s against the whole 40 s: all byte for byte, frames counted from the unit before."""
     whole = decode_clip(unit_of(path, 0, 40), config, MAX_PIXELS)
-    for seconds in (5, 10, 20):
+    for seconds in (5, 7, 20):
         before, flags = 0, set()
         for start in range(0, 40, seconds):
-            cut = decode_clip(unit_of(path, start, stop := start + seconds), config, MAX_PIXELS)
+            cut = decode_clip(unit_of(path, start, stop := min(start + seconds, 40)), config, MAX_PIXELS)
             assert np.array_equal(cut.frames, whole.frames[start:stop])
             assert np.array_equal(cut.frame_time_us, whole.frame_time_us[start:stop])
             assert np.array_equal(cut.frame_index + before, whole.frame_index[start:stop])
             first = round((cut.audio_start_s - whole.audio_start_s) * 16_000)
-            assert len(cut.waveform) == (seconds + (config.rate > 1)) * 16_000
+            assert len(cut.waveform) == (stop - start + (config.rate > 1)) * 16_000
             assert np.array_equal(cut.waveform, whole.waveform[first : first + len(cut.waveform)])
             assert (cut.shown is None) == (whole.shown is None)
             before, flags = before + (cut.shown or 0), flags | {*cut.flags}

@@ -34,11 +34,14 @@ FAST = [
     BASE.but("late_picture.mp4", args=("-vf", "setpts=PTS+1.5/TB")),
     BASE.but("ten_bit_odd.mp4", size=(91, 143), video=("-c:v", "libx264", "-pix_fmt", "yuv444p10le")),
     BASE.but("one.mp4", frames=1, sound=""),
+    BASE.but("sound_first.mp4", args=("-map", "1:a", "-map", "0:v")),
 ]
 SLOW = [
     BASE.but("plain.mov"),
     BASE.but("plain.mkv"),
     BASE.but("plain.ts"),
+    BASE.but("sound_first.mkv", args=("-map", "1:a", "-map", "0:v")),
+    BASE.but("sound_first.ts", args=("-map", "1:a", "-map", "0:v")),
     BASE.but("h265.mp4", video=H265),
     BASE.but("h265.mkv", video=H265),
     BASE.but("h265.ts", video=H265),
@@ -77,6 +80,7 @@ LONG = [
     BASE.but("long.flv", frames=1000, sound=LONG_SOUND),
     BASE.but("long_fragments.mp4", frames=1000, sound=LONG_SOUND, args=("-movflags", "frag_keyframe+empty_moov")),
     BASE.but("long_lossless.mkv", frames=1000, sound=LONG_SOUND, sound_args=("-c:a", "truehd", "-strict", "-2")),
+    BASE.but("long_sound_first.mkv", frames=1000, sound=LONG_SOUND, args=("-map", "1:a", "-map", "0:v")),
     BASE.but("long_gop.mp4", frames=1000, video=(*H264[:4], "-g", "600"), sound=LONG_SOUND, sound_args=AAC),
 ]
 """Cut into units; the first is also in the fast tests."""

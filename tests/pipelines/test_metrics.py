@@ -17,6 +17,7 @@ from avs_core.pipelines import metrics
 from avs_core.pipelines.metrics import (
     ALL,
     DEAD_LETTERS,
+    GPU_BUSY_SECONDS,
     GPU_SEGMENTERS,
     STAGE_SECONDS,
     STAGES,
@@ -63,8 +64,9 @@ def test_what_is_left_counts_all_rounds_and_ends_at_nothing(monkeypatch: pytest.
         counted.expect(units=2, gpu_segmenters=1)
         counted.add(new_row(unit), unit)  # the other one waits to run alone
         counted.expect(units=1, gpu_segmenters=2)
-        counted.add(new_row(unit), unit)
-        counted.add(new_row(unit), unit)
+        counted.add(new_row(unit) | {"segment_s": 1.5}, unit)
+        counted.add(new_row(unit) | {"segment_s": 0.25}, unit)
+    assert shown[GPU_BUSY_SECONDS.name] == [1.5, 0.25]
     assert shown[UNITS_LEFT.name] == [2, 1, 2, 1, 0, 0]
     assert shown[GPU_SEGMENTERS.name] == [1, 2, 0]
 

@@ -41,6 +41,7 @@ from avs_core.pipelines.stages import (
     with_retries,
 )
 from avs_core.pipelines.units import cut, unprobed
+from tests.archive import sample
 from tests.models.two_stage_sample import TINY, tiny_bundle
 from tests.tiny_bundle import tiny_instances
 
@@ -163,6 +164,24 @@ def test_a_row_that_was_whole_and_is_not_any_more_is_left_to_the_next_run(tmp_pa
     assert (done["status"], done["stage"], done["error_class"]) == (FAILED, "commit", "NotApplied")
     assert "/v.mp4" in done["message"]
     assert not read_commits(archive)
+
+
+def test_a_unit_that_another_worker_did_otherwise_stays_as_it_was_and_the_job_goes_on(tmp_path: Path) -> None:
+    """A node is lost after it committed, and the unit is done again on one that rounds differently."""
+    archive = str(tmp_path / "archive")
+    ArchiveWriter(archive, RECORD).open_run()
+    commit, (unit,) = CommitUnit(archive, RECORD), cut(VideoRef("/v.mp4", 1, "f"), 5, 5)
+    rows, others = (sample.sightings(unit, seed) for seed in (0, 50))
+    asked = [
+        new_row(unit) | {"rows": wire.table_to_bytes(seen), "frames": wire.table_to_bytes(looked)}
+        for seen, looked in (rows, others)
+    ]
+    assert commit(asked[0])["status"] == OK
+    before = archive_digest(archive)
+    done = commit(asked[1])
+    assert (done["status"], done["stage"], done["error_class"]) == (FAILED, "commit", "CommitConflict")
+    assert archive_digest(archive) == before
+    assert commit(asked[0])["status"] == OK
 
 
 @pytest.mark.parametrize(
