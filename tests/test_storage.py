@@ -288,6 +288,8 @@ def test_a_folder_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a/file").write_bytes(b"")
     (tmp_path / "a/loop").symlink_to(tmp_path / "a")
     (tmp_path / "a/link").symlink_to(tmp_path / "a/file")
+    (tmp_path / "a/itself").symlink_to(tmp_path / "a/itself")
+    (tmp_path / "a/into a file").symlink_to(tmp_path / "a/file/x")
     assert [entry.uri.rpartition("/")[2] for entry in storage.list_files(str(tmp_path))] == ["file", "link"]
 
 

@@ -64,7 +64,11 @@ class VideoWriter:
         elif committed := self._record(commits_folder(self._writer.run_key), unit):
             self._same_content(committed, sightings)
         else:
-            self._writer.stage_unit(unit, sightings, frames, flags, shown)
+            try:
+                self._writer.stage_unit(unit, sightings, frames, flags, shown)
+            except CommitConflict:  # it is staged already, and may be the last that its video waits for
+                self.publish(unit)
+                raise
             self.publish(unit)
 
     def give_up(self, unit: Unit, error_class: str, message: str, stage: str, attempts: int = 1) -> None:

@@ -41,7 +41,7 @@ GUESSED_TIMES = ("mpeg", "mpegvideo")
 """Containers that time few of their packets: which frames are between two times depends on where reading began."""
 
 BEHIND_S = 1
-"""Sound this much longer than the picture must be whole too."""
+"""Sound must be whole so many seconds behind the last one that is looked at, too."""
 
 HEAD_S = 2
 """Sound that does not show up within this much picture has ended before."""
@@ -94,8 +94,7 @@ class _Job:
     def own_s(self) -> tuple[float, float]:
         """From when to when damage is the unit's; the last one answers for what lasts a little longer than it."""
         start_s, stop_s = float(self.unit.start_s), float(self.unit.stop_s)
-        last = stop_s >= self.found.info.seconds
-        return start_s, max(stop_s, self.found.info.duration_s) + BEHIND_S if last else stop_s
+        return start_s, stop_s + BEHIND_S if stop_s >= self.found.info.seconds else stop_s
 
     @property
     def span(self) -> tuple[int, int]:

@@ -15,12 +15,9 @@ TAIL_BYTES = 1 << 18
 
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-BROADCAST = 1
-"""Flag of an ASF file whose length nobody knew when its header was written."""
-
-ASF_OBJECTS = 64
-"""So many objects of its header are looked at for the one that has the length."""
+ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+ASF_EMPTY = 50
+"""Bytes of the object of packets before the first; one that is no larger was broadcast, its length unknown."""
 
 SYNC = 0x47
 TS_PACKETS = ((188, 0), (192, 4), (204, 0))
@@ -55,7 +52,7 @@ def _missing(file: io.BufferedIOBase, head: bytes, size: int) -> int:
     if head.startswith(EBML):
         return _segment_end(head) - size
     if head.startswith(ASF):
-        return _asf_end(file, size) - size
+        return _asf_end(file, head, size) - size
     if head.startswith(PAGE):
         return _beyond(file, size, PAGE, _page_length)
     if head.startswith(PACK):
@@ -101,21 +98,18 @@ def _vint(data: bytes, at: int) -> tuple[int, int | None]:
     return at + width, None if number == bits or at + width > len(data) else number
 
 
-def _asf_end(file: io.BufferedIOBase, size: int) -> int:
-    """The size in the file properties, which any other object of the header may precede; 0 for a broadcast."""
-    at = 30
-    for _ in range(ASF_OBJECTS):
-        if at >= size:
-            break
-        file.seek(at)
-        found = file.read(92)
-        if len(found) < 92:
-            return 0
-        if found.startswith(ASF_FILE):
-            end, flags = struct.unpack_from("<Q", found, 40)[0], struct.unpack_from("<I", found, 88)[0]
-            return 0 if flags & BROADCAST else int(end)
-        at += max(struct.unpack_from("<Q", found, 16)[0], 24)
-    return 0
+def _asf_end(file: io.BufferedIOBase, head: bytes, size: int) -> int:
+    """The end of the object that holds the packets, which follows the header; 0 for a broadcast.
+
+    Not the file size in the file properties: who takes a tag out of a file leaves it as it was.
+    """
+    start = int.from_bytes(head[16:24], "little")
+    if start >= size:
+        return 0
+    file.seek(start)
+    data = file.read(24)
+    length = int.from_bytes(data[16:], "little")
+    return start + length if len(data) == 24 and data.startswith(ASF_DATA) and length > ASF_EMPTY else 0
 
 
 def _ts_packet(head: bytes) -> int:
@@ -128,16 +122,20 @@ def _ts_packet(head: bytes) -> int:
 
 
 def _beyond(file: io.BufferedIOBase, size: int, mark: bytes, length: Callable[[bytes, int], int]) -> int:
-    """By how much the last piece reaches beyond the end. A mark may also be part of what a piece holds: then what
-    follows it is no piece, and the next mark is tried."""
+    """By how much the last piece reaches beyond the end, if a whole piece leads to it.
+
+    A mark may also be part of what a piece holds: then what follows it is no piece, and the next mark is tried.
+    """
     file.seek(max(size - TAIL_BYTES, 0))
     tail = file.read()
+    tried: set[int] = set()
     start = tail.find(mark)
     while start >= 0:
-        at = start
-        while at < len(tail) and (step := length(tail, at)):
-            at += step
-        if at >= len(tail):
+        at, before = start, -1
+        while at < len(tail) and at not in tried and (step := length(tail, at)):
+            tried.add(at)
+            at, before = at + step, at
+        if at >= len(tail) and before > start:
             return at - len(tail)
         start = tail.find(mark, start + 1)
     return 0
@@ -169,4 +167,4 @@ def _piece_length(data: bytes, at: int) -> int:
         return 6 + int.from_bytes(rest[4:6], "big")
     if rest[4] >> 6 != 1:
         return 12
-    return 14 + (rest[13] & 7) if len(rest) == 14 else 15
+    return 14 + (rest[13] & 7) if len(rest) == 14 else len(rest) + 1

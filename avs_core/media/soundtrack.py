@@ -178,26 +178,22 @@ class Soundtrack:
         self.done = False
 
     @property
-    def wanted_from_s(self) -> float:
+    def wanted_from_s(self) -> int:
         """Where decoding has to begin for the first wanted sample to be right."""
-        return float(self._wanted_from_s)
+        return self._numbers[0] * BLOCK_S - PREROLL_S
 
     @property
     def wanted_from_start(self) -> bool:
-        """Whether the file's first packets belong to it; in Matroska some may lie before the stream's own start."""
-        return self._lead_in_s <= self._origin_s
+        """Whether the stream's first packets belong to it; in Matroska some may lie before the stream's own start."""
+        return self.wanted_from_s <= self._origin_s <= self._wanted_to_s
 
     @property
-    def _wanted_from_s(self) -> Fraction:
-        return max(self._lead_in_s, self._origin_s)
-
-    @property
-    def _lead_in_s(self) -> Fraction:
-        return Fraction(self._numbers[0] * BLOCK_S - PREROLL_S)
+    def _wanted_to_s(self) -> int:
+        return (self._numbers[-1] + 1) * BLOCK_S + PREROLL_S
 
     def reached_by(self, packet: AnyPacket) -> bool:
         """Whether reading that begins with this packet of sound is early enough."""
-        return self._time_of(packet) <= self._wanted_from_s
+        return self._time_of(packet) <= self.wanted_from_s
 
     def _time_of(self, packet: AnyPacket) -> Fraction:
         """Seconds of the video clock; a packet without a timestamp follows the one before."""
@@ -216,7 +212,7 @@ class Soundtrack:
         failures = [block.feed(packet, at_s, self._next_s) for block in self._blocks_from(at_s)]
         self.failed_last = any(failures) and self._counts(at_s)
         self.errors += self.failed_last
-        self.done = at_s > self._numbers[-1] * BLOCK_S + BLOCK_S + PREROLL_S
+        self.done = at_s > self._wanted_to_s
 
     def _blocks_from(self, at_s: Fraction) -> list[_Block]:
         """The blocks that the packet of [at_s, _next_s) sounds in, lead-in and run-out included."""

@@ -26,6 +26,9 @@ READS = ("read", "look at")
 NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """A folder, a link to itself and a name that no file can have: there is nothing to read, today or tomorrow."""
 
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""A file that has gone, a link that leads to nothing or to itself: not there."""
+
 
 class Disk:
     """The local file system."""
@@ -188,8 +191,10 @@ def _listed(path: str) -> Iterator[ObjectInfo]:
     """The facts of a directory's entry, if it is a file and still there."""
     try:
         facts = Path(path).stat()
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if error.errno in NOWHERE:
+            return
+        raise
     if stat.S_ISREG(facts.st_mode):
         yield _info(path, facts)
 

@@ -162,6 +162,17 @@ def test_doing_a_unit_again_changes_nothing_and_otherwise_is_a_conflict(archive:
         VideoWriter(other).finish(first, *tables(second), *told(second))
 
 
+def test_a_last_unit_that_is_done_otherwise_after_its_worker_died_is_published_as_it_was(archive: str) -> None:
+    writer = sample.opened(archive)
+    for unit in units():
+        writer.stage_unit(unit, *tables(unit), *told(unit))  # and nobody lived to publish them
+    first, _, last = units()
+    with pytest.raises(CommitConflict, match=last.unit_id):
+        VideoWriter(writer).finish(last, *tables(first), *told(last))
+    assert len(read_commits(archive)) == 3
+    assert open_frames(archive).count_rows() == SECONDS
+
+
 def test_the_others_wait_for_one_whose_file_the_store_may_yet_show(tmp_path: Path) -> None:
     first, middle, last = units()
     refused, undisturbed = str(tmp_path / "refused"), str(tmp_path / "undisturbed")

@@ -159,10 +159,10 @@ def test_sound_that_never_is_decodable_is_no_silence(videos: Path, tmp_path: Pat
 
 
 def test_sound_that_is_damaged_behind_the_picture_still_tells_of_a_broken_file(videos: Path, tmp_path: Path) -> None:
-    """Half a second of sound behind the last whole second of picture: its last unit is the one to ask."""
-    for frames in (500, 507):  # 20 and 20.28 s, both looked at in 20 seconds
-        recipe = BASE.but(f"longer_sound_{frames}.mkv", frames=frames, sound=CHIRP.format(d=20.5, r=44100))
-        path = damaged(recipe.make(videos), tmp_path / recipe.name, 20.1, 20.4)
+    """Up to a second behind the last one that is looked at: the last unit is the one to ask."""
+    for frames, at_s in ((500, 20.1), (507, 20.6)):  # 20 and 20.28 s, both looked at in 20 seconds
+        recipe = BASE.but(f"longer_sound_{frames}.mkv", frames=frames, sound=CHIRP.format(d=at_s + 0.4, r=44100))
+        path = damaged(recipe.make(videos), tmp_path / recipe.name, at_s, at_s + 0.15)
         assert "of the sound are not" in fate_of(path, 15, 20)
         assert fate_of(path, 10, 15) == "ok"
 
