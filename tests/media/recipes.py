@@ -79,7 +79,6 @@ LONG = [
     BASE.but("long_packed.avi", frames=1000, video=XVID, sound=LONG_SOUND, sound_args=MP3),
     BASE.but("long.flv", frames=1000, sound=LONG_SOUND),
     BASE.but("long_fragments.mp4", frames=1000, sound=LONG_SOUND, args=("-movflags", "frag_keyframe+empty_moov")),
-    BASE.but("long_lossless.mkv", frames=1000, sound=LONG_SOUND, sound_args=("-c:a", "truehd", "-strict", "-2")),
     BASE.but("long_sound_first.mkv", frames=1000, sound=LONG_SOUND, args=("-map", "1:a", "-map", "0:v")),
     BASE.but("long_gop.mp4", frames=1000, video=(*H264[:4], "-g", "600"), sound=LONG_SOUND, sound_args=AAC),
 ]
