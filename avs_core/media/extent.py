@@ -16,8 +16,6 @@ TAIL_BYTES = 1 << 18
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
-ASF_EMPTY = 50
-"""Bytes of the object of packets before the first; one that is no larger was broadcast, its length unknown."""
 
 SYNC = 0x47
 TS_PACKETS = ((188, 0), (192, 4), (204, 0))
@@ -99,7 +97,7 @@ def _vint(data: bytes, at: int) -> tuple[int, int | None]:
 
 
 def _asf_end(file: io.BufferedIOBase, head: bytes, size: int) -> int:
-    """The end of the object that holds the packets, which follows the header; 0 for a broadcast.
+    """The end of the object that holds the packets, which follows the header; a broadcast gives it no length.
 
     Not the file size in the file properties: who takes a tag out of a file leaves it as it was.
     """
@@ -109,7 +107,7 @@ def _asf_end(file: io.BufferedIOBase, head: bytes, size: int) -> int:
     file.seek(start)
     data = file.read(24)
     length = int.from_bytes(data[16:], "little")
-    return start + length if len(data) == 24 and data.startswith(ASF_DATA) and length > ASF_EMPTY else 0
+    return start + length if len(data) == 24 and data.startswith(ASF_DATA) else 0
 
 
 def _ts_packet(head: bytes) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from avs_core.media import extent
 from avs_core.media.extent import ASF, missing_bytes
 from tests.media.clips import Recipe, ffmpeg
 from tests.media.recipes import BASE, MP3, MPEG4, MPG, OGV, WMV
@@ -60,11 +61,13 @@ PAGES = page(b"x" * 600) + page(b"OggS" + b"y" * 509) + page(b"")
         (STREAM, {1: 1, 299: 299, 301: 1, 305: 0, 306: 0}),
         (STREAM + b"\0\0\1\xb9" + b"\xff" * 9, {9: 0}),
         (STREAM + packet(b"\0\0\1\xb7"), {1: 1}),
-        (MARKED, {1: 1, 406: 0, 407: 1}),
+        (STREAM + b"\0\0\1\xb7", {4: 0, 5: 1}),
+        (MARKED, {1: 1, 406: 0, 407: 1, 410: 1}),
         (PAGES, {1: 1, 27: 1, 28: 0, 29: 1, 400: 373 - 1}),
         (page(b"x" * 600) + page(b"")[:-28] + PAGES, {1: 1}),
+        (PAGES + b"# OggS text", {}),
     ],
-    ids=["stream", "end", "sequence end", "marked", "pages", "chained"],
+    ids=["stream", "end", "sequence end", "bare sequence end", "marked", "pages", "chained", "text"],
 )
 def test_pieces_are_followed_to_the_end(data: bytes, lost: dict[int, int]) -> None:
     """So many bytes are missing where so many were cut off; of a header that is cut, one."""
@@ -72,23 +75,27 @@ def test_pieces_are_followed_to_the_end(data: bytes, lost: dict[int, int]) -> No
     assert {some: missing_bytes(io.BytesIO(data[:-some])) for some in lost} == lost
 
 
-def test_marks_without_end_take_no_time_without_end() -> None:
-    """Chains that break at their end, each of which would be followed from each of its pieces."""
-    packs = b"\0\0\1\xba" + bytes(8)
-    steps = 0
+def test_a_mark_within_a_piece_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the last bytes that are looked at begin with it."""
+    payload, rest = b"\0\0\1\xba" + b"D" * 40, pack() + packet(b"y" * 100)
+    monkeypatch.setattr(extent, "TAIL_BYTES", len(payload + rest))
+    assert missing_bytes(io.BytesIO(pack() + packet(payload) + rest)) == 0
+    monkeypatch.setattr(extent, "TAIL_BYTES", len(payload + rest) - 1)
+    assert missing_bytes(io.BytesIO((pack() + packet(payload) + rest)[:-1])) == 1
 
-    class Counted(bytes):
-        def __getitem__(self, at: object) -> bytes:  # type: ignore[override]
-            nonlocal steps
-            steps += 1
-            return bytes.__getitem__(self, at)  # type: ignore[call-overload, no-any-return]
 
-    class File(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
-            return Counted(super().read(size))
+def test_a_piece_is_followed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though what lies behind all of them is none, so that each would be tried as the first."""
+    lengths, followed = extent._piece_length, []
 
-    assert missing_bytes(File(packs * 20_000 + b"!")) == 0
-    assert steps < 100_000
+    def counted(data: bytes, at: int) -> int:
+        followed.append(at)
+        return lengths(data, at)
+
+    monkeypatch.setattr(extent, "_piece_length", counted)
+    packs = 2000
+    assert missing_bytes(io.BytesIO((b"\0\0\1\xba" + bytes(8)) * packs + b"!")) == 0
+    assert len(followed) == packs + 1
 
 
 def test_an_asf_file_is_held_to_its_packets(videos: Path) -> None:

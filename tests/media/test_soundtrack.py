@@ -175,7 +175,7 @@ def test_a_packet_that_is_broken_costs_all_units_that_it_sounds_in(videos: Path,
 
 
 def test_the_last_sound_that_a_decoder_holds_back_is_heard(videos: Path) -> None:
-    """WMA's decoder is a block behind; also where sound is the file's first stream, and where it ends before others."""
+    """WMA's decoder is a block behind; also where sound is the file's first stream."""
     for order in (("-map", "0:v", "-map", "1:a"), ("-map", "1:a", "-map", "0:v")):
         recipe = BASE.but(
             f"held_back_{order[1][0]}.wmv", video=MPEG4, sound="sine=d=3:r=44100", sound_args=WMA, args=order

@@ -30,7 +30,7 @@ from avs_core.pipelines.segment_config import DEFAULT_MODEL, LookConfig, Segment
 from avs_core.pipelines.stages import OK, CommitUnit, DecodeUnit, ProbeVideo, new_row, row_to_probe
 from avs_core.tracking import register_bundle
 from tests.media.clips import CHIRP
-from tests.media.recipes import BASE
+from tests.media.recipes import MPG
 from tests.tiny_bundle import tiny_instances
 
 ORDER = [("video_uri", "ascending"), ("object_id", "ascending"), ("frame_time_us", "ascending")]
@@ -97,8 +97,8 @@ def test_rows_are_those_of_an_archive_with_the_same_settings(demo_clips: list[Pa
 
 def test_frames_that_nobody_can_number_have_no_number(tmp_path: Path) -> None:
     """In a later unit of an MPEG program stream either; between the stages too, where no number is no number."""
-    recipe = BASE.but("stream.mpg", frames=375, video=("-c:v", "mpeg2video"), sound=CHIRP.format(d=15, r=48_000))
-    path, model = recipe.but("stream.mpg", sound_args=("-c:a", "mp2")).make(tmp_path), tiny_instances(tmp_path / "tiny")
+    path = MPG.but("stream.mpg", frames=375, sound=CHIRP.format(d=15, r=48_000)).make(tmp_path)
+    model = tiny_instances(tmp_path / "tiny")
     settings: dict[str, Any] = {"unit_s": 5, "threshold": 0.3}
     config = SegmentConfig(archive=str(tmp_path / "archive"), model=model, **settings)
     through_the_stages([path], config)
