@@ -43,8 +43,8 @@ class CommittedRows:
             span = state.spans([video_id])[video_id]
             file = state.files[span.file]
             with ExitStack() as stack:
-                rows = MergedReader(self._archive, file.data, stack).rows(*span.data)
-                frames = MergedReader(self._archive, file.frames, stack).rows(*span.frames)
+                rows = MergedReader(self._archive, file.data, stack).rows_of(video_id, *span.data)
+                frames = MergedReader(self._archive, file.frames, stack).rows_of(video_id, *span.frames)
                 self._merged[video_id] = pa.concat_tables(rows or [ROW_SCHEMA.empty_table()]), pa.concat_tables(frames)
         return self._merged[video_id]
 

@@ -41,7 +41,10 @@ class Compaction:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Merged files (by index) that stay and that are written again; the videos to merge, by URI, in packages."""
+    """Merged files (by index) that stay and that are written again; the videos to merge in packages.
+
+    Each package is sorted by URI: in this order a manifest tells where in a file the rows of a video are.
+    """
 
     kept: list[int]
     rewritten: list[int]
@@ -115,9 +118,9 @@ def _plan(state: RunState, target: int) -> _Plan:
             pool.extend(videos)
         else:
             packages.append(videos)
-    packages.append(sorted(pool, key=lambda video: video.uri))
+    packages.append(pool)
     kept = [index for index in range(len(state.files)) if index not in rewritten]
-    return _Plan(kept, rewritten, [videos for videos in packages if videos])
+    return _Plan(kept, rewritten, [sorted(videos, key=lambda video: video.uri) for videos in packages if videos])
 
 
 def _videos_of(state: RunState, index: int) -> Iterator[VideoParts]:

@@ -16,6 +16,7 @@ from itertools import chain, groupby, product
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from avs_core import storage
@@ -89,18 +90,24 @@ class MergedReader:
         uri = storage.join(archive, record.path)
         if sha256_of(uri) != record.sha256:  # what is merged again must be what was merged
             raise CorruptArchive(f"a merged file must hold what its snapshot lists; the SHA-256 of {uri} differs")
+        self._uri = uri
         self._file = pq.ParquetFile(stack.enter_context(storage.open_read(uri)))
         self._number = -1
         self._group = pa.table({})
 
-    def rows(self, start: int, stop: int) -> list[pa.Table]:
-        """Rows [start, stop)."""
+    def rows_of(self, video_id: str, start: int, stop: int) -> list[pa.Table]:
+        """Rows [start, stop), which must be those of a video: its place is known from the manifest alone."""
         found = []
         for number in range(start // ROW_GROUP, -(-stop // ROW_GROUP)):
             if number != self._number:
                 self._number, self._group = number, plain(self._file.read_row_group(number))
             first = number * ROW_GROUP
             found.append(self._group.slice(max(start - first, 0), min(stop - first, ROW_GROUP) - max(start - first, 0)))
+        if not all(pc.all(pc.equal(rows["video_id"], video_id), min_count=0).as_py() for rows in found):
+            raise CorruptArchive(
+                f"a merged file must hold its videos in the order of its snapshot's manifest; rows {start} to {stop} "
+                f"of {self._uri} are not those of {video_id}: nothing was changed; avs verify names all such files"
+            )
         return found
 
 
@@ -116,7 +123,7 @@ def read_videos(archive: str, files: tuple[MergedFile, ...], videos: Iterable[Vi
                     key = (span.file, kind)
                     if key not in readers:
                         readers[key] = MergedReader(archive, getattr(files[span.file], kind), stack)
-                    found.extend(readers[key].rows(*getattr(span, kind)))
+                    found.extend(readers[key].rows_of(video.video_id, *getattr(span, kind)))
                 for _ in video.commits:
                     for found in tables.values():
                         found.append(next(contents))

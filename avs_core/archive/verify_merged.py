@@ -85,7 +85,7 @@ def _against_commits(
 
 
 def _check_file(archive: str, file: MergedFile, units: pa.Table) -> Iterator[str]:
-    """Each part of a merged file, and its rows of each video against those of the units that it took up."""
+    """Each part of a merged file, and its rows of each video, in order, against those of the units that it took up."""
     readable = True
     for kind, record in zip(SCHEMAS, file.parts, strict=True):
         problem = _problem(archive, record, SCHEMAS[kind])
@@ -103,6 +103,8 @@ def _check_file(archive: str, file: MergedFile, units: pa.Table) -> Iterator[str
                     f"{record.path}: {counted.get(video_id, 0)} {kind} of video {video_id}, "
                     f"the commits say {said.get(video_id, 0)}"
                 )
+        if said == counted and [*said] != [*counted]:
+            yield f"{record.path}: its {kind} are not in the order of the manifest: readers take those of other videos"
     first = 0
     for group in _groups(archive, file.data):
         yield from (f"{file.data.path}: {problem}" for problem in mask_problems(group, first))
@@ -133,12 +135,16 @@ def _problem(archive: str, record: FileRecord, schema: pa.Schema) -> str:
 
 
 def _summed(units: pa.Table, column: str) -> dict[str, int]:
-    grouped = units.group_by("video_id").aggregate([(column, "sum")])
-    names, sums = grouped["video_id"].to_pylist(), grouped[f"{column}_sum"].to_pylist()
-    return {name: number for name, number in zip(names, sums, strict=True) if number}
+    """How many each video has, in the order of the manifest."""
+    summed: dict[str, int] = {}
+    for name, number in zip(units["video_id"].to_pylist(), units[column].to_pylist(), strict=True):
+        if number:
+            summed[name] = summed.get(name, 0) + number
+    return summed
 
 
 def _counted(archive: str, record: FileRecord) -> dict[str, int]:
+    """How many each video has, in the order in which the file begins with them."""
     counted: dict[str, int] = {}
     for group in _groups(archive, record, ["video_id"]):
         for found in group["video_id"].value_counts().to_pylist():

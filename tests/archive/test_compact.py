@@ -1,6 +1,7 @@
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from avs_core.archive.gc import gc
 from avs_core.archive.ledger import load_ledger
 from avs_core.archive.read import committed_files, open_archive, open_frames, open_tracks, open_videos, videos
 from avs_core.archive.schema import FRAME_SCHEMA, ROW_SCHEMA
+from avs_core.archive.state import RunState
 from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import Unit
 from avs_core.errors import CommitConflict, ConfigError, CorruptArchive, InputError
@@ -192,6 +194,53 @@ def test_a_newer_version_replaces_merged_rows(archive: str, row_group: int, monk
     assert seen(archive, 1) == old
     assert verify(archive).problems == ()
     assert len(committed_files(archive)) == 1
+
+
+@pytest.mark.parametrize("row_group", [3, 20_000])
+def test_a_large_file_is_written_again_and_again(archive: str, row_group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of more than half the target, that is: it is written again by itself, read by the places of its videos."""
+    for module in (merge, read):
+        monkeypatch.setattr(module, "ROW_GROUP", row_group)
+    fill(archive, "abcdefgh")
+    compact(archive)
+    target = round(read.run_state(archive).files[0].bytes * 1.8)
+    for name in "adg":
+        fill(archive, name, version=2)
+        before = seen(archive)
+        compact(archive, target_bytes=target)
+        assert seen(archive) == before
+        for video in before.videos.to_pylist():
+            rows, frames = open_videos(archive, None, [video["video_id"]])
+            assert frames.count_rows() == video["seconds"]
+            assert rows.count_rows() == before.rows.filter(pc.field("video_id") == video["video_id"]).num_rows
+        assert verify(archive).problems == ()
+    gc(archive, older_than_s=0.0)
+    compact(archive)
+    assert seen(archive) == before
+
+
+def test_a_file_in_another_order_than_its_manifest_is_found_and_not_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As versions before this one could write it."""
+    plan = compact_module._plan
+
+    def backwards(state: RunState, target: int) -> Any:
+        made = plan(state, target)
+        return replace(made, packages=[videos[::-1] for videos in made.packages])
+
+    fill(uri := str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(compact_module, "_plan", backwards)
+        compact(uri)
+    rows, frames = verify(uri).problems
+    assert "rows are not in the order" in rows
+    assert "frames are not in the order" in frames
+    fill(uri, "a", version=2)
+    before = archive_digest(uri)
+    with pytest.raises(CorruptArchive, match="avs verify"):
+        compact(uri)
+    assert archive_digest(uri) == before
 
 
 def test_a_dead_unit_that_is_done_after_all_joins_its_video(archive: str) -> None:

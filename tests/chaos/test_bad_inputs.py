@@ -11,11 +11,16 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from avs_core.archive.findings import findings
+from avs_core.archive.verify import verify
 from tests.chaos.conftest import CLIPS
 from tests.chaos.nodes import DECODING, wait_for
 from tests.chaos.scene import QUIETLY, UNITS, descendants, end, outcome, shown, start
+from tests.media.corpus import CASES
 from tests.tolls import Toll
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
@@ -126,4 +131,22 @@ def test_the_guilty_are_dead_of_the_right_class_and_the_innocent_are_done(
     }
     assert found.done == {clip.name for clip in demo_clips[:CLIPS]}
     assert shown(str(archive)) == shown(str(peaceful))
+    toll.survived = True
+
+
+def test_the_whole_corpus_is_one_job(tmp_path: Path, toll: Toll) -> None:
+    """Every bad and odd file side by side, in the packs and units of a real job: each ends as its case says."""
+    dead = {case.name: case.expected.dead_class for case in CASES if isinstance(case.expected, type)}
+    done = {case.name: ",".join(case.expected) for case in CASES if not isinstance(case.expected, type)}
+    toll.fault, toll.injected = "the corpus of bad and odd files as one job", len(dead)
+    (good := tmp_path / "good").mkdir()
+    (videos := tmp_path / "videos").mkdir()
+    for case in CASES:
+        case.make(good, videos / case.name)
+    manifest, archive = tmp_path / "manifest.parquet", str(tmp_path / "archive")
+    pq.write_table(pa.table({"uri": [str(videos / case.name) for case in CASES]}), manifest)
+    ended = end(start("segment", str(manifest), "--archive", archive, *QUIETLY, "--decode-stall-s", "4"), 3)
+    assert (ended["segmented"], ended["dead"], ended["failed"]) == (len(done), len(dead), 0)
+    assert {found.name: found.note for found in findings(archive)} == dead | done
+    assert not verify(archive).problems
     toll.survived = True

@@ -1,12 +1,19 @@
-"""A disk that fills up under the job, and two drivers that do the same work at the same time."""
+"""A disk that fills up under the job, and two drivers on one archive: side by side, or one that slept meanwhile."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.scene import DONE, PAGE, Outcome, Scene, end
+from avs_core import storage
+from avs_core.archive.current import current
+from avs_core.archive.layout import CURRENT
+from avs_core.archive.read import runs
+from avs_core.archive.removal import remove_run
+from tests.chaos.scene import DONE, PAGE, QUIETLY, UNITS, Outcome, Scene, descendants, end, start
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -38,3 +45,29 @@ def test_two_drivers_at_once(scene: Scene) -> None:
     for job in [scene.start(), scene.start()]:
         end(job, *DONE)
     scene.recover()
+
+
+@pytest.mark.parametrize("asleep", ["driver", "machine"])
+def test_a_scheduler_sleeps_for_longer_than_its_lease(asleep: str, scene: Scene) -> None:
+    """The next one follows and chooses for the readers; who wakes up ends, and leaves them what they have."""
+    scene.toll.fault, scene.toll.injected = f"a scheduler's {asleep} stands still until another has followed", 1
+    command = ("reprocess", scene.videos, "--archive", scene.archive, *QUIETLY, *UNITS)
+    late = start(*command, "--threshold", "0.6")
+    scene.wait_for(late, 1)
+    sleepers = [late.pid, *(pid for pid, _ in descendants(late.pid) if asleep == "machine")]
+    for pid in sleepers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        followed = end(start(*command), *DONE)
+    finally:
+        for pid in reversed(sleepers):
+            os.kill(pid, signal.SIGCONT)
+    woken = end(late, 1, 5)
+    chosen = current(scene.archive)
+    assert chosen is not None
+    assert chosen.run_key == followed["current"] == followed["run_key"], woken
+    (left,) = set(runs(scene.archive)) - {chosen.run_key}
+    remove_run(scene.archive, left)
+    for choice in storage.list_files(storage.join(scene.archive, CURRENT)):  # nobody had to choose for the undisturbed
+        storage.delete(choice.uri)
+    scene.check()
