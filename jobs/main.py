@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,6 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended = _Ended(type(error).__name__, "\n".join(lines), _code_of(error))
     except KeyboardInterrupt:
         ended = _Ended("interrupted", "what was committed stays; the same command goes on from there", INTERRUPTED)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a fault of ours, of Ray or of the machine: machines must hear of it too
+        traceback.print_exc()
+        ended = _Ended(type(error).__name__, str(error), FAILED)
     ended.say("--json" in (sys.argv[1:] if arguments is None else arguments))
     return ended.exit_code
 

@@ -21,7 +21,7 @@ def print_summary(done: DoneJob) -> None:
 def _print_found(done: DoneJob) -> None:
     console = Console()
     result = done.result
-    console.print(_found(done), soft_wrap=False)
+    console.print(_found(done), soft_wrap=False, markup=False)
     if done.result.videos > MOST_ROWS:
         console.print(f"… and {result.videos - MOST_ROWS} more videos", style="dim")
     places = {"archive": result.archive, "run": result.run_key, "MLflow run": done.run_url, "page": done.page}
@@ -57,7 +57,11 @@ def print_scheduled(done: Reprocessed, wanted: float) -> None:
     elif done.withdrawn:
         print(f"{held}; avs runs use took readers away from it, and only avs runs use brings them back: {done.current}")
     else:
-        lost = f"; {covered.lost} that readers have now are dead letters in it" if covered.lost else ""
+        lost = ""
+        if covered.lost:
+            lost = (
+                f"; {covered.lost} that readers have now are dead letters in it: take those that are gone off the list"
+            )
         if covered.missing:
             lost += (
                 f"; {covered.missing} that readers have now were not among the inputs: name them too, or avs runs use"

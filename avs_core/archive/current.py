@@ -25,10 +25,6 @@ class Choice(StoredRecord):
     before: str
     by: Chooser = "job"
 
-    def goes_back_from(self, run_key: str) -> bool:
-        """Whether a person chose so and left that run: no job is to undo it."""
-        return self.by == "person" and self.before == run_key
-
 
 def current(archive: str) -> Choice | None:
     """The choice that counts; None where nobody chose."""
@@ -36,8 +32,19 @@ def current(archive: str) -> Choice | None:
     numbers = _numbers(archive)
     if not numbers:
         return None
-    uri = _uri(archive, max(numbers))
-    return parse(Choice, storage.read_bytes(uri), uri)
+    return _choice(archive, max(numbers))
+
+
+def left_by_a_person(archive: str, run_key: str) -> bool:
+    """Whether a person took readers away from a run and nobody has given it to them since: no job is to undo that."""
+    archive = storage.normalise(archive)
+    for number in sorted(_numbers(archive), reverse=True):
+        choice = _choice(archive, number)
+        if choice.run_key == run_key:
+            return False
+        if choice.before == run_key:
+            return choice.by == "person"
+    return False
 
 
 def make_current(archive: str, run_key: str, check: Callable[[], None] | None = None, by: Chooser = "job") -> Choice:
@@ -68,6 +75,11 @@ def keep_current(archive: str, run_key: str) -> None:
     known = unit_ids(storage.normalise(archive), RUNS)
     if current(archive) is None and len(known) == 1 and known != {run_key}:
         make_current(archive, next(iter(known)))
+
+
+def _choice(archive: str, number: int) -> Choice:
+    uri = _uri(archive, number)
+    return parse(Choice, storage.read_bytes(uri), uri)
 
 
 def _numbers(archive: str) -> list[int]:

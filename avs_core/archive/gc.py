@@ -6,6 +6,7 @@ then still finds its files. Commits, dead letters and run records stay: they say
 will publish go too, see avs_core.archive.abandoned.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def gc(
     `older_than_s` must exceed the time that any reader keeps a data set open and that any job or compaction takes.
     `now_s` (since 1970) is the clock unless given. Raises `InputError` for a path that is no archive.
     """
-    if keep_snapshots < 1 or older_than_s < 0:
+    if keep_snapshots < 1 or not 0 <= older_than_s < math.inf:
         raise ConfigError(
             f"gc keeps at least one snapshot and an age of 0 s or more, got {keep_snapshots} and {older_than_s}"
         )

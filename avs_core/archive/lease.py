@@ -34,6 +34,8 @@ REPROCESS = "reprocess"
 BEAT_S = 10.0
 TTL_S = 60.0
 LOOK_S = 1.0
+LONGEST = 300
+"""Characters of what a lease says of its holder's work."""
 KEPT = 3
 """Numbers whose files stay: the next holder removes older ones."""
 
@@ -124,6 +126,12 @@ def leased(archive: str, name: str, what: str, lost: Callable[[], None], times: 
         yield lease
     finally:
         lease.release()
+
+
+def shortened(what: str) -> str:
+    """What a lease may say of its holder's work: names that are no text, and thousands of them, do no harm."""
+    text = what.encode(errors="backslashreplace").decode()
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def holder(archive: str, name: str) -> Holder | None:

@@ -203,11 +203,14 @@ def read_card(uri_or_name: str | Path) -> tuple[str, BundleConfig]:
     return _read(root, CARD).decode(), _parse_config(root, _read(root, CONFIG))
 
 
+def is_builtin(name: str) -> bool:
+    """Whether a bundle of this name comes with the package."""
+    return bool(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)) and (BUILTIN / name / CONFIG).exists()
+
+
 def _locate(uri_or_name: str) -> str:
     """The folder of a built-in bundle, or the URI as it is."""
-    if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", uri_or_name) and (BUILTIN / uri_or_name / CONFIG).exists():
-        return str(BUILTIN / uri_or_name)
-    return uri_or_name
+    return str(BUILTIN / uri_or_name) if is_builtin(uri_or_name) else uri_or_name
 
 
 def _read(root: str, name: str) -> bytes:

@@ -19,8 +19,15 @@ from avs_core.pipelines.interrupt import interruptible
 
 LOG = logging.getLogger(__name__)
 
+_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 POLL_S = 1.0
 """The driver looks at its brake, and a worker asks the driver, this often."""
+
+
+def passing() -> float:
+    """Seconds that go on while the machine sleeps, where its system counts them: a deadline does not wait for it."""
+    return time.clock_gettime(_BOOT)
 
 
 class Brake:
@@ -31,7 +38,7 @@ class Brake:
         seconds: float | None = None,
         why: str = "its time was up",
         grace_s: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = passing,
     ) -> None:
         """`grace_s` after it was pressed the job is interrupted, finished or not; None: it may take its time."""
         self._clock = clock

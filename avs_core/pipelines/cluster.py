@@ -51,8 +51,10 @@ def _connect(address: str) -> None:
             with _core_silenced(), _handlers_kept():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
             return
-        except (ConnectionError, ValueError) as error:
-            raise ConfigError(
+        except ValueError as error:
+            raise ConfigError(f"a Ray address must be one, such as auto or host:6379; {address}: {error}") from error
+        except ConnectionError as error:  # it may be away for a moment only
+            raise ClusterUnavailable(
                 f"a Ray address must name a running cluster; {address} does not answer: {error}"
             ) from error
         except Exception as error:  # Ray has no class for a node that does not come up

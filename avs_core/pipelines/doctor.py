@@ -61,10 +61,11 @@ def examine_cluster(address: str | None, archive: str | None) -> list[Check]:
         looking = {node_id: examiners[node_id].look.remote(_spill_folder(node)) for node_id, node in alive.items()}
         seen = {DRIVER: versions()}
         checks: list[Check] = []
+        ray.wait([*looking.values()], num_returns=len(looking), timeout=ANSWER_S)  # for all that are silent at once
         for node_id, node in alive.items():
             of_ray = _as_ray_knows(node, node_id)
             try:
-                facts = ray.get(looking[node_id], timeout=ANSWER_S)
+                facts = ray.get(looking[node_id], timeout=1)
                 checks += node_checks(of_ray, facts, _clock(examiners[node_id]))
             except RayError as error:
                 checks.append(_silent(of_ray.address, error))
@@ -87,7 +88,13 @@ def _spill_folder(node: dict[str, Any]) -> str:
 def _as_ray_knows(node: dict[str, Any], node_id: str) -> RayNode:
     has = node["Resources"]
     address = f"{node['NodeManagerAddress']} ({node_id[-6:]})"  # several nodes may share a machine
-    return RayNode(address, has.get("CPU", 0.0), has.get("GPU", 0.0), has.get("object_store_memory", 0.0))
+    return RayNode(
+        address,
+        cpus=has.get("CPU", 0.0),
+        gpus=has.get("GPU", 0.0),
+        object_store=has.get("object_store_memory", 0.0),
+        memory=has.get("memory", 0.0),
+    )
 
 
 def _clock(examiner: Any) -> Clock:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from avs_core import storage
 from avs_core.archive.current import current, keep_current
 from avs_core.archive.findings import Finding, findings
 from avs_core.archive.read import dead_letters
@@ -16,7 +17,7 @@ from avs_core.archive.versions import as_versions
 from avs_core.clip import Unit, VideoRef
 from avs_core.errors import DecoderUnavailable, MediaError, StorageError
 from avs_core.media.decode import GuardedDecoder
-from avs_core.models.bundle import load_bundle
+from avs_core.models.bundle import is_builtin, load_bundle
 from avs_core.pipelines.brake import Brake
 from avs_core.pipelines.inputs import find_videos
 from avs_core.pipelines.job_config import JobConfig
@@ -73,7 +74,8 @@ def run_main_job(
     with _tracked(job, out, config, record, inputs) as tracker:
         result = segment(videos, config, record, tracker, Progress(), brake, registry=handed.registry)
         found = findings(config.archive, result.run_key, videos[: max(FOUND, job.report_videos)])
-        page = _page(videos, found, result, config, job, record) if job.report else None
+        hurried = brake is not None and brake.reason  # its grace is for what is in work, and for the readers
+        page = _page(videos, found, result, config, job, record) if job.report and not hurried else None
         _log_artefacts(tracker, config, result, page)
     check_dead_share(result.dead, result.videos, config)
     chosen = current(config.archive)
@@ -90,14 +92,15 @@ class Handed:
 
 
 def handed_on(model: str, tracking_uri: str | None, out: Path) -> Handed:
-    """A model that can't change during the job: an alias becomes the version that it names now.
+    """A model that can't change during the job, wherever it is loaded: an alias becomes the version that it names now.
 
+    A folder gets its whole path: workers of a Ray that was started elsewhere have another working directory.
     From a tracking server, or where the workers' environment names the store too, they fetch that version themselves:
     other nodes lack this one's folders. Otherwise the registry is a file of this machine, and they get the folder it
     was fetched to.
     """
     if not model.startswith("models:"):
-        return Handed(model)
+        return Handed(model if is_builtin(model) else storage.normalise(model))
     found = fetch_model(model, tracking_uri=tracking_uri, default_store=out)
     address = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if address.lower().startswith(("http://", "https://")):

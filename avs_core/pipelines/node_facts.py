@@ -26,6 +26,8 @@ CLIP = Path(avs_core.__file__).parent / "builtin/demo/silence.mp4"
 DECODE_LIMITS = DecodeLimits(wall_s=60.0)
 TORCH_S = 180
 SHARED_MEMORY = Path("/dev/shm")
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""That of this container, in either version of control groups."""
 
 ASK_TORCH = """
 import json, torch
@@ -123,8 +125,10 @@ def _decoder_fault(backend: Backend) -> str:
 
 
 def _memory_available() -> int:
-    """What Linux can give away without swapping."""
+    """What Linux can give away without swapping; in a container no more than its limit, of which some is in use."""
+    of_host = 0
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+            of_host = int(line.split()[1]) * 1024
+    limits = [path.read_text().strip() for path in MEMORY_LIMITS if path.is_file()]
+    return min([of_host, *(int(limit) for limit in limits if limit.isdecimal())])  # "max": none

@@ -132,7 +132,8 @@ def size_pools(units: int, config: PoolConfig, device: str) -> Pools:
     cpus, memory = _claims(asks, _ceil(segmenters, max(1, len(hosts))))
     decoders = config.decoders or _decoders(nodes, segmenters, asks)
     if not config.decoders and not config.grow:
-        decoders = max(1, min(decoders, memory.decoders(nodes)))
+        # Nodes too small for what decoding may take have one each, as one node has: their memory is squeezed below.
+        decoders = max(1, min(decoders, memory.decoders(nodes) or len(nodes)))
     decoders, segmenters = min(decoders, units), min(segmenters, units)
     committers = min(config.committers or _ceil(decoders, DECODERS_A_COMMITTER), units)
     if not config.grow:

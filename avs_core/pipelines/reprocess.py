@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from avs_core.archive.current import current, make_current
-from avs_core.archive.lease import REPROCESS, Lease, Times, leased
+from avs_core.archive.current import current, left_by_a_person, make_current
+from avs_core.archive.lease import REPROCESS, Lease, Times, leased, shortened
 from avs_core.errors import LeaseHeld, StoppedEarly
 from avs_core.pipelines.brake import Brake
 from avs_core.pipelines.coverage import Coverage, coverage
@@ -48,6 +48,10 @@ class Reprocessed:
         return self.current == self.job.result.run_key
 
 
+class _Withdrawn(Exception):
+    """A person took readers away from the run."""
+
+
 def reprocess(
     inputs: Iterable[str],
     config: SegmentConfig,
@@ -61,7 +65,7 @@ def reprocess(
     what `run_main_job` raises.
     """
     brake = schedule.brake()
-    what = f"reprocess {', '.join(inputs := list(inputs))}"
+    what = shortened(f"reprocess {', '.join(inputs := list(inputs))}")
     with (
         leased(config.archive, REPROCESS, what, lambda: brake.press("another job took the lease over"), times) as lease,
         stopped_by_sigterm(brake),
@@ -76,14 +80,20 @@ def reprocess(
 
 def _switched(done: DoneJob, covered: Coverage, lease: Lease) -> Reprocessed:
     """Let readers have the run, unless the job slept and another one has the lease by now: it may know a newer run."""
-    before, chosen = _shown(done), current(done.result.archive)
-    if chosen is not None and chosen.goes_back_from(done.result.run_key):
-        return Reprocessed(done, covered, before, withdrawn=True)
+    before = _shown(done)
+
+    def check() -> None:  # after the look at what is current: a choice that comes later is not undone
+        lease.check()
+        if left_by_a_person(done.result.archive, done.result.run_key):
+            raise _Withdrawn
+
     try:
-        make_current(done.result.archive, done.result.run_key, lease.check)
+        make_current(done.result.archive, done.result.run_key, check)
     except LeaseHeld as held:
         LOG.warning("readers are not changed over, another job took the lease: %s", held)
         return Reprocessed(done, covered, _shown(done), overtaken=True)
+    except _Withdrawn:
+        return Reprocessed(done, covered, _shown(done), withdrawn=True)
     return Reprocessed(done, covered, done.result.run_key, switched=before != done.result.run_key)
 
 

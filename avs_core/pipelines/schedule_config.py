@@ -1,13 +1,13 @@
 """The settings of a scheduled job: how long it may go on, what it may cost, when readers get what it made."""
 
-import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from avs_core.errors import ConfigError, StoppedEarly
-from avs_core.pipelines.brake import Brake
+from avs_core.pipelines.brake import Brake, passing
 
 HOUR_S = 3600.0
 
@@ -37,7 +37,16 @@ class ScheduleConfig(BaseModel):
         100.0, ge=0, description="After it was told to stop, a job may finish what is in work for so long, s."
     )
 
-    def brake(self, now: datetime | None = None, clock: Callable[[], float] = time.monotonic) -> Brake:
+    @field_validator("deadline", mode="before")
+    @classmethod
+    def _a_date_and_a_time(cls, value: Any) -> Any:
+        """A number would be taken for seconds since 1970: a year for a deadline that is over."""
+        number = isinstance(value, int | float) or (isinstance(value, str) and value.strip().lstrip("+-").isdecimal())
+        if number:
+            raise ValueError(f"a deadline is a date and a time, such as 2026-11-24T06:00; {value} is a number")
+        return value
+
+    def brake(self, now: datetime | None = None, clock: Callable[[], float] = passing) -> Brake:
         """The brake of a job that starts `now`.
 
         Raises `ConfigError` for a budget without a price, and `StoppedEarly` for a deadline that is over: a scheduler

@@ -5,8 +5,9 @@ How videos are looked at stands alone: a bundle that MLflow asks looks in the sa
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from avs_core import storage
 from avs_core.errors import ConfigError
 from avs_core.media.config import DecodeConfig, DecodeLimits
 from avs_core.pipelines.pool_config import PoolConfig
@@ -74,6 +75,12 @@ class PlaceConfig(BaseModel):
 
     archive: str = Field(description="Where the mask archive is, or will be: a folder or s3://bucket/prefix.")
     model: str = Field(DEFAULT_MODEL, description="A built-in bundle's name, a bundle folder, or models:/name@alias.")
+
+    @field_validator("archive")
+    @classmethod
+    def _wherever_it_is_opened(cls, archive: str) -> str:
+        """Its canonical form: workers of a Ray that was started elsewhere have another working directory."""
+        return storage.normalise(archive)
 
 
 class SegmentConfig(PoolConfig, LookConfig, PlaceConfig):  # fields of the last base come first, also in --help

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from avs_core.media.config import DecodeLimits
 from avs_core.pipelines.node_facts import NodeFacts
 from avs_core.storage.examine import StoreFacts
 
@@ -14,7 +15,7 @@ FULL_SHARE = 0.05
 """Ray spills nothing to a disk that is fuller than 95 %."""
 OBJECT_STORE_PER_CPU = 100e6
 """Bytes: two units of 300 s of decoded frames at 224×224, which is 45 MB each."""
-LEAST_MEMORY = 4e9
+LEAST_MEMORY = float(DecodeLimits().memory_mb << 20)
 """Bytes: what one decoding process may take by default."""
 SKEW_WARNING_S, SKEW_PROBLEM_S = 2.0, 30.0
 SLOW_STORE_S = 0.5
@@ -33,12 +34,13 @@ class Check:
 
 @dataclass(frozen=True)
 class RayNode:
-    """A machine as Ray knows it. `object_store` in bytes."""
+    """A machine as Ray knows it. `object_store` and `memory`, which Ray lends to workers, in bytes."""
 
     address: str
     cpus: float
     gpus: float
     object_store: float
+    memory: float
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,10 @@ def _room(ray: RayNode, facts: NodeFacts) -> Iterator[Check]:
     yield judge(
         "memory",
         ray.address,
-        f"{facts.memory_available / GB:.1f} GB available",
-        warning=facts.memory_available < LEAST_MEMORY,
-        advice=f"a decoding process may take {LEAST_MEMORY / GB:g} GB: use larger nodes, or lower --decode-memory-mb",
+        f"{facts.memory_available / GB:.1f} GB available, Ray lends {ray.memory / GB:.1f} GB to workers",
+        warning=bool(ray.cpus) and min(facts.memory_available, ray.memory) < LEAST_MEMORY,
+        advice=f"a decoding process may take {LEAST_MEMORY / GB:.1f} GB, and workers get about 70 % of a node: use "
+        "larger nodes, or lower --decode-memory-mb",
     )
     wanted = OBJECT_STORE_PER_CPU * ray.cpus
     yield judge(
@@ -162,6 +165,14 @@ def store_checks(where: str, facts: StoreFacts) -> Sequence[Check]:
             "what was written is read and listed" if facts.listed else "what was written is not all listed at once",
             problem=not facts.listed,
             advice="use a store that lists what was written at once, as S3 does",
+        ),
+        judge(
+            "store: missing keys",
+            where,
+            facts.absent or "what is not there is said not to be there",
+            problem=bool(facts.absent),
+            advice="every commit asks for keys that are not there, and S3 says so only to who may list the bucket: "
+            "allow s3:ListBucket, if need be without the condition on s3:prefix (StringLikeIfExists)",
         ),
         judge(
             "store: conditional writes",

@@ -217,7 +217,13 @@ def glob(pattern: str) -> Iterator[ObjectInfo]:
     if folder == "s3:/":
         raise InputError(f"a glob must name its bucket, got {pattern}")
     rest = pattern[len(folder) + 1 :]
-    matches = re.compile(_expression(rest)).fullmatch
+    try:
+        matches = re.compile(_expression(rest)).fullmatch
+    except re.error as error:
+        raise InputError(
+            f"[…] in a name that is no file's is a set of characters, such as [a-z]; {pattern} has none that can be: "
+            f"{error}; is the file there? * and ? may stand for the brackets"
+        ) from None
     for found in list_files(folder or "/", recursive="/" in rest or "**" in rest):
         if matches(found.uri[len(folder) + 1 :]):
             yield found

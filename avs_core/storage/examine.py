@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from avs_core import storage
-from avs_core.errors import AlreadyExists
+from avs_core.errors import AlreadyExists, NotFound, StorageError
 
 ROUNDS = 5
 AT_ONCE = 2
@@ -19,12 +19,14 @@ class StoreFacts:
     """What a store did.
 
     listed       an object that was written was listed at once, and read with the same bytes
+    absent       what a key that nobody wrote was said to be: "" for not there, which a commit has to hear; else a fault
     exclusive    a key that is taken refuses a second put-if-absent, and keeps its content
     one_winner   of two threads that put a key at once exactly one succeeded, in every one of `ROUNDS`
     latency_s    median of writing and reading a few bytes
     """
 
     listed: bool
+    absent: str
     exclusive: bool
     one_winner: bool
     latency_s: float
@@ -36,9 +38,10 @@ def examine(folder: str) -> StoreFacts:
     with _emptied(folder):
         latencies = [_write_and_read(storage.join(folder, f"plain-{index}")) for index in range(ROUNDS)]
         listed = len(list(storage.list_files(folder))) == ROUNDS
+        absent = _absent(storage.join(folder, "nobody-wrote-this"))
         exclusive = _exclusive(storage.join(folder, "taken"))
         one_winner = all(_winners(storage.join(folder, f"race-{index}")) == 1 for index in range(ROUNDS))
-    return StoreFacts(listed, exclusive, one_winner, statistics.median(latencies))
+    return StoreFacts(listed, absent, exclusive, one_winner, statistics.median(latencies))
 
 
 @contextmanager
@@ -56,6 +59,22 @@ def _write_and_read(uri: str) -> float:
     storage.write_bytes(uri, b"plain")
     storage.read_bytes(uri)
     return time.perf_counter() - started
+
+
+def _absent(uri: str) -> str:
+    """The fault that stands in the way of hearing that a key is not there; "" for none.
+
+    S3 tells it only to whoever may list the bucket; to others it says 403.
+    """
+    try:
+        if storage.is_file(uri):
+            return "it is there"
+        storage.read_bytes(uri)
+    except NotFound:
+        return ""
+    except StorageError as fault:
+        return str(fault)
+    return "it was read"
 
 
 def _exclusive(uri: str) -> bool:

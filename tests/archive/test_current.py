@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avs_core import storage
-from avs_core.archive.current import current, make_current
+from avs_core.archive.current import current, left_by_a_person, make_current
 from avs_core.archive.lease import REPROCESS, Times, leased
 from avs_core.archive.read import open_archive, resolve_run
 from avs_core.archive.removal import remove_run
@@ -47,12 +47,22 @@ def test_readers_get_the_current_run_unless_they_name_another(two_runs: str) -> 
     assert found.number == 2
 
 
-def test_what_a_person_left_is_known_until_the_next_choice(two_runs: str) -> None:
+def test_what_a_person_left_is_known_until_readers_have_it_again(two_runs: str) -> None:
+    third = sample.opened(two_runs, sample.RECORD.model_copy(update={"thresholds": {"mask": 0.9}})).run_key
+
+    def left() -> list[bool]:
+        return [left_by_a_person(two_runs, key) for key in (FIRST, SECOND, third)]
+
     for key in (FIRST, SECOND):
         make_current(two_runs, key)
-    assert not make_current(two_runs, SECOND).goes_back_from(FIRST)
-    assert make_current(two_runs, FIRST, by="person").goes_back_from(SECOND)
-    assert not make_current(two_runs, SECOND).goes_back_from(FIRST)
+    assert left() == [False, False, False]  # it was a job that left the first
+    make_current(two_runs, FIRST, by="person")
+    assert left() == [False, True, False]
+    make_current(two_runs, third)  # other choices do not make it good
+    make_current(two_runs, FIRST, by="person")
+    assert left() == [False, True, True]
+    make_current(two_runs, SECOND, by="person")
+    assert left() == [True, False, True]
 
 
 def test_a_run_that_is_not_there_is_refused(two_runs: str) -> None:

@@ -28,6 +28,9 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["segment", "nowhere.mp4", "--archive", "a"], "must exist"),
         (["segment", "http://x/y.mp4", "--archive", "a"], "s3://"),
         (["segment", "a.mp4", "--archive", "ftp://x"], "s3://"),
+        (["segment", "Concert [Live-2020].mp4", "--archive", "a"], "is the file there?"),
+        (["reprocess", "a.mp4", "--archive", "a", "--deadline", "2026"], "2026-11-24T06:00"),
+        (["gc", ".", "--older-than-days", "nan"], "an age"),
         (["segment", ".", "--archive", "a", "--rate", "0"], "rate"),
         (["segment", ".", "--archive", "a", "--unit-s", "7"], "multiple of 5"),
         (["segment", ".", "--archive", "a", "--threshold", "1.5"], "threshold"),
@@ -236,6 +239,28 @@ def test_a_machine_gets_a_line_however_the_job_ends(
     assert str(error) in ended["message"]
     assert main(["reprocess", "a.mp4", "--archive", "a"]) == code
     assert capsys.readouterr().out == ""
+
+
+def test_nor_does_a_fault_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def reprocess(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("avs_core.pipelines.reprocess.reprocess", reprocess)
+    assert main(["reprocess", "a.mp4", "--archive", "a", "--json"]) == FAILED
+    said = capsys.readouterr()
+    ended = json.loads(said.out)
+    assert (ended["error"], ended["exit_code"]) == ("OSError", FAILED)
+    assert "No space left" in ended["message"]
+    assert "Traceback" in said.err
+
+
+@pytest.mark.parametrize("verb", ["plan", "segment", "reprocess"])
+def test_a_name_that_is_no_text_is_refused_in_a_line(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    Path(name).write_bytes(b"not looked at")
+    flags = [] if verb == "plan" else ["--no-tracking", "--no-report"]
+    assert main([verb, name, "--archive", "a", "--json", *flags]) == USAGE
+    assert "caf" in json.loads(capsys.readouterr().out)["message"]
 
 
 def test_nor_does_wrong_usage_leave_a_machine_without_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -71,6 +72,16 @@ def test_a_budget_needs_a_price_and_a_deadline_a_future() -> None:
     with pytest.raises(StoppedEarly, match="is over: nothing was done"):
         ScheduleConfig(deadline=now - timedelta(seconds=1)).brake(now)
     assert ScheduleConfig().brake().reason == ""
+
+
+def test_a_deadline_does_not_wait_for_a_machine_that_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = 0.0
+    clocks = {time.CLOCK_BOOTTIME: lambda: 100.0 + slept, time.CLOCK_MONOTONIC: lambda: 100.0}
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: clocks[clock]())
+    brake = ScheduleConfig(max_hours=1.0).brake()
+    assert not brake.reason
+    slept = 3 * 3600.0
+    assert brake.reason
 
 
 def test_the_first_sigterm_lets_it_finish_though_its_time_was_up_before(clock: Clock) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from avs_core.errors import ClusterUnavailable
+from avs_core.errors import AvsError, ClusterUnavailable, ConfigError
 from avs_core.pipelines import cluster
 from avs_core.pipelines.cluster import STARTS, connected, warn_of_no_cpus
 
@@ -44,6 +44,19 @@ def test_a_ray_that_starts_too_slowly_is_tried_again(late: int, monkeypatch: pyt
     else:
         with pytest.raises(ClusterUnavailable, match=f"did not, {STARTS} times"), connected("local"):
             pass
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(ConnectionError, ClusterUnavailable), (ValueError, ConfigError)])
+def test_a_cluster_that_is_away_is_no_wrong_usage(
+    fault: type[Exception], kind: type[AvsError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(**_: object) -> None:
+        raise fault("as Ray says it")
+
+    monkeypatch.setattr(cluster.ray, "init", start)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    with pytest.raises(kind, match="as Ray says it"), connected("head:6379"):
+        pass
 
 
 KILLED_ONCE = """

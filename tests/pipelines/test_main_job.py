@@ -38,6 +38,15 @@ def test_a_bundle_that_is_no_registered_model_is_handed_on_as_it_is() -> None:
     assert main_job.handed_on("tpavi-light", "http://registry:5000", Path("out")) == Handed("tpavi-light", None)
 
 
+def test_folders_are_whole_paths_for_workers_that_have_another_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main_job.handed_on("bundles/mine", None, Path("out")).model == str(tmp_path / "bundles/mine")
+    assert main_job.handed_on("s3://bucket/mine", None, Path("out")).model == "s3://bucket/mine"
+    assert main_job.SegmentConfig(archive="masks").archive == str(tmp_path / "masks")
+
+
 def test_the_job_gives_its_workers_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given: dict[str, object] = {}
 

@@ -25,7 +25,7 @@ from avs_core.pipelines.metrics import (
     WAIT_SECONDS,
     WAITS,
 )
-from avs_core.pipelines.stages import new_row
+from avs_core.pipelines.stages import OK, STOPPED, WHOLE, new_row
 from avs_core.pipelines.wire import unit_from_text
 from tests import ray_head
 
@@ -46,6 +46,7 @@ def test_no_two_metrics_share_a_name() -> None:
 
 def test_what_is_left_counts_all_rounds_and_ends_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: dict[str, list[float]] = defaultdict(list)
+    outcomes: list[str] = []
 
     class Recorded:
         def __init__(self, name: str, about: str, labels: tuple[str, ...]) -> None:
@@ -56,6 +57,7 @@ def test_what_is_left_counts_all_rounds_and_ends_at_nothing(monkeypatch: pytest.
 
         def inc(self, value: float, labels: dict[str, str]) -> None:
             shown[self.name].append(value)
+            outcomes.extend(value for name, value in labels.items() if name == "outcome")
 
     monkeypatch.setattr(metrics, "Gauge", Recorded)
     monkeypatch.setattr(metrics, "Counter", Recorded)
@@ -66,9 +68,13 @@ def test_what_is_left_counts_all_rounds_and_ends_at_nothing(monkeypatch: pytest.
         counted.expect(units=1, gpu_segmenters=2)
         counted.add(new_row(unit) | {"segment_s": 1.5}, unit)
         counted.add(new_row(unit) | {"segment_s": 0.25}, unit)
+        counted.expect(units=2, gpu_segmenters=2)
+        counted.add(new_row(unit) | {"status": STOPPED}, unit)  # it never began
+        counted.add(new_row(unit) | {"status": WHOLE}, unit)  # its video was published
     assert shown[GPU_BUSY_SECONDS.name] == [1.5, 0.25]
-    assert shown[UNITS_LEFT.name] == [2, 1, 2, 1, 0, 0]
-    assert shown[GPU_SEGMENTERS.name] == [1, 2, 0]
+    assert shown[UNITS_LEFT.name] == [2, 1, 2, 1, 0, 2, 1, 0, 0]
+    assert outcomes == [OK] * 4
+    assert shown[GPU_SEGMENTERS.name] == [1, 2, 2, 0]
 
 
 @pytest.fixture

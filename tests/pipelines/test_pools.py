@@ -148,6 +148,16 @@ def test_a_laptop_with_less_memory_than_one_decoder_may_take_gives_what_it_has(c
     assert (pools.decode.workers, pools.decode.memory, pools.alone.memory) == (1, 0, 0)
 
 
+def test_nodes_that_lend_less_memory_than_one_decoder_may_take_have_one_each(cluster_has: Has) -> None:
+    cluster_has(*[(2, 0, 4.2 * GB)] * 8)
+    pools = size_pools(1000, config(), "auto")
+    assert (pools.decode.workers, pools.segment.workers) == (8, 8)
+    assert 3.9 * GB < pools.decode.memory <= 4.2 * GB
+    cluster_has((8, 0, 32 * GB), (2, 0, 4.2 * GB))  # a small one beside a large one: nobody gets less for its sake
+    pools = size_pools(1000, config(), "auto")
+    assert pools.decode.memory == 4 * GIB
+
+
 def test_a_cluster_whose_nodes_are_still_to_come_is_asked_for_one_worker_of_each_stage(cluster_has: Has) -> None:
     cluster_has((0, 0, 16 * GB))
     pools = size_pools(1000, config(), "auto")

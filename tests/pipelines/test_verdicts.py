@@ -1,14 +1,16 @@
 """What was seen decides the verdict: each fault alone turns one check of a healthy machine."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from avs_core.pipelines import node_facts
 from avs_core.pipelines.node_facts import NodeFacts
 from avs_core.pipelines.verdicts import Check, Clock, RayNode, node_checks, same_versions, store_checks
 from avs_core.storage.examine import StoreFacts
 
-NODE = RayNode("10.0.0.7", 8.0, 1.0, 2e9)
+NODE = RayNode("10.0.0.7", 8.0, 1.0, 2e9, 20e9)
 FACTS = NodeFacts(
     versions={"python": "3.11.7"},
     gpus=("H200",),
@@ -51,6 +53,22 @@ def test_each_fault_turns_its_check(facts: dict[str, object], verdict: dict[str,
     assert troubled(list(node_checks(NODE, replace(FACTS, **facts), CLOCK))) == verdict
 
 
+def test_a_node_that_lends_less_memory_than_a_decoder_may_take_is_found_unless_it_lends_no_cpus() -> None:
+    lends_little = replace(NODE, memory=4.2e9)
+    assert troubled(list(node_checks(lends_little, FACTS, CLOCK))) == {"memory": "warning"}
+    assert troubled(list(node_checks(replace(lends_little, cpus=0.0), FACTS, CLOCK))) == {}
+
+
+@pytest.mark.parametrize(("limit", "seen"), [("1000000\n", 10**6), ("max\n", None), (str(2**63 - 4096), None)])
+def test_a_containers_limit_is_not_the_memory_of_its_host(
+    limit: str, seen: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(node_facts, "MEMORY_LIMITS", (tmp_path / "none", tmp_path / "memory.max"))
+    found = node_facts._memory_available()
+    assert found == seen if seen else found > 10**8
+
+
 @pytest.mark.parametrize(
     ("ahead_s", "within_s", "state"),
     [(1.9, 0.0, None), (-2.5, 0.1, "warning"), (2.5, 1.0, None), (31.0, 0.5, "problem"), (-31.0, 0.5, "problem")],
@@ -77,11 +95,12 @@ def test_a_library_that_is_missing_everywhere_is_a_problem_too() -> None:
 @pytest.mark.parametrize(
     ("facts", "verdict"),
     [
-        (StoreFacts(True, True, True, 0.01), {}),
-        (StoreFacts(False, True, True, 0.01), {"store: read and list": "problem"}),
-        (StoreFacts(True, False, True, 0.01), {"store: conditional writes": "problem"}),
-        (StoreFacts(True, True, False, 0.01), {"store: conditional writes": "problem"}),
-        (StoreFacts(True, True, True, 0.6), {"store: latency": "warning"}),
+        (StoreFacts(True, "", True, True, 0.01), {}),
+        (StoreFacts(False, "", True, True, 0.01), {"store: read and list": "problem"}),
+        (StoreFacts(True, "403", True, True, 0.01), {"store: missing keys": "problem"}),
+        (StoreFacts(True, "", False, True, 0.01), {"store: conditional writes": "problem"}),
+        (StoreFacts(True, "", True, False, 0.01), {"store: conditional writes": "problem"}),
+        (StoreFacts(True, "", True, True, 0.6), {"store: latency": "warning"}),
     ],
 )
 def test_a_store_must_keep_its_word(facts: StoreFacts, verdict: dict[str, str]) -> None:
