@@ -16,6 +16,11 @@ AUDIO_RATE = 16_000
 """Hz of every decoded waveform: what VGGish was trained on."""
 
 
+def video_id_of(uri: str) -> str:
+    """16 hex digits that stand for the URI of a video in an archive."""
+    return hashlib.sha256(uri.encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class VideoRef:
     """One video file as the planner saw it.
@@ -35,7 +40,7 @@ class VideoRef:
     @property
     def video_id(self) -> str:
         """16 hex digits that stand for the URI: the same file keeps its id when its content changes."""
-        return hashlib.sha256(self.uri.encode()).hexdigest()[:16]
+        return video_id_of(self.uri)
 
     @property
     def video_key(self) -> str:

@@ -14,13 +14,12 @@ from typing import Any
 import jinja2
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import UInt8
 
 from avs_core import masks, storage
 from avs_core.archive.findings import Finding
-from avs_core.archive.read import open_archive, open_frames
-from avs_core.clip import AUDIO_RATE, Clip, Instance
+from avs_core.archive.read import open_videos
+from avs_core.clip import AUDIO_RATE, Clip, Instance, video_id_of
 from avs_core.errors import ConfigError
 from avs_core.report.overlay import BINS_PER_SECOND, Outline, curve, energy, jpeg_uri, outline, shown_size
 
@@ -122,10 +121,8 @@ def section(
 
 def read_rows(archive_uri: str, run_key: str, video_uris: Sequence[str]) -> dict[str, VideoRows]:
     """The frames and instances of some videos. A video that the run does not hold has no frames."""
-    wanted = pc.field("video_uri").cast(pa.string()).isin(pa.array(video_uris, pa.string()))
-    looked = open_frames(archive_uri, run_key).to_table(filter=wanted).to_pylist()
-    found = open_archive(archive_uri, run_key).to_table(filter=wanted).to_pylist()
-    frames_of, instances_of = _grouped(looked), _grouped(found)
+    found, looked = open_videos(archive_uri, run_key, map(video_id_of, video_uris))
+    frames_of, instances_of = _grouped(looked.to_table().to_pylist()), _grouped(found.to_table().to_pylist())
     return {uri: VideoRows(tuple(_answers(frames_of[uri], instances_of[uri]))) for uri in video_uris}
 
 

@@ -1,5 +1,6 @@
 """One archive, opened with each tool that people have: the same masks come out, with and without the folders' names."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+import avs_core
 from avs_core import masks, storage
+from avs_core.archive.compact import compact
 from avs_core.archive.read import committed_files, open_archive
 from tests.archive import sample
 
@@ -78,6 +81,7 @@ def with_duckdb(uri: str) -> Iterable[dict[str, Any]]:
 
 
 def with_duckdb_over_the_folder(uri: str) -> Iterable[dict[str, Any]]:
+    """As long as nothing was compacted or replaced."""
     with duckdb.connect() as connection:
         found = connection.sql(f"SELECT * FROM read_parquet('{uri}/data/**/*.parquet', hive_partitioning = true)")
         return found.to_arrow_table().to_pylist()
@@ -117,6 +121,23 @@ def test_each_tool_decodes_the_same_masks(
     whole: str, truth: dict[Key, bytes], read: Callable[[str], Iterable[dict[str, Any]]]
 ) -> None:
     assert decoded(read(whole)) == truth
+
+
+def test_the_examples_of_the_readme_count_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where merged files stand beside those that they replace, and a video was replaced since."""
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        sample.commit(sample.opened("masks"), sample.units(sample.video(name))[0])
+    compact("masks")
+    sample.commit(sample.opened("masks"), sample.units(sample.video("a", version=2))[0])
+    readme = Path(avs_core.__file__).parents[1] / "README.md"
+    fenced = re.findall(r"```python\n(.*?)```", readme.read_text(), re.S)
+    showing, counting = (text for text in fenced if 'open_archive("masks")' in text)
+    scope: dict[str, Any] = {}
+    exec(showing, scope)  # noqa: S102  # our own
+    assert scope["mask"].shape == (sample.HEIGHT, sample.WIDTH)
+    exec(counting, scope)  # noqa: S102  # likewise
+    assert sorted(scope["counted"].fetchall()) == [("s3://videos/a.mp4", 6), ("s3://videos/b.mp4", 6)]
 
 
 def test_hugging_face_datasets_decodes_the_same_masks(

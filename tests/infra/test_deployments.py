@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from mlflow.utils.uri import extract_db_type_from_uri
 from ray.dashboard.modules.job.cli import job_cli_group
+from sqlalchemy import make_url
 
 from avs_core import storage
 from avs_core.archive.dead import choose_letters, retry_letters
@@ -102,6 +104,63 @@ def test_the_dockerfile_builds_each_image_of_compose_from_the_pins(documents: di
     assert all("--constraint constraints.txt" in line or "uv==" in line for line in installs)
     for source in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE):
         assert all((root / name).exists() for name in source.split())
+
+
+def test_the_tracking_server_finds_the_driver_of_its_database(documents: dict[str, Any], root: Path) -> None:
+    """A bare postgresql:// means another driver from SQLAlchemy 2.1 on."""
+    settings = documents["infra/compose.yaml"]["services"]["tracking"]["environment"]
+    address = make_url(settings["MLFLOW_BACKEND_STORE_URI"])
+    assert (address.password, address.host, address.username) == (None, "database", "mlflow")
+    assert settings["PGPASSWORD"].startswith("${POSTGRES_PASSWORD:?")
+    driver = address.get_dialect().driver
+    (installs,) = re.findall(r"pip install .*mlflow.*", (root / "infra/Dockerfile").read_text())
+    assert f"{driver}-binary" in installs.split()
+    assert extract_db_type_from_uri(settings["MLFLOW_BACKEND_STORE_URI"]) == "postgresql"
+
+
+def test_every_object_store_fits_into_the_shared_memory_of_its_container(documents: dict[str, Any]) -> None:
+    """Ray lays it on the disk where it does not, and says so in a log."""
+    compose = documents["infra/compose.yaml"]
+    sizes = {"compose": int(compose["x-ray"]["shm_size"].removesuffix("gb")) * GIB}
+    stores = [
+        ("compose", size)
+        for name in ("head", "worker")
+        for size in re.findall(r"--object-store-memory=(\d+)", compose["services"][name]["command"])
+    ]
+    for mapping in walk(kubernetes(documents)):
+        for group in mapping.get("workerGroupSpecs", ()):
+            (volume,) = group["template"]["spec"]["volumes"]
+            sizes[group["groupName"]] = int(volume["emptyDir"]["sizeLimit"].removesuffix("Gi")) * GIB
+            stores.append((group["groupName"], group["rayStartParams"]["object-store-memory"]))
+    assert len(stores) == 5
+    assert all(int(store) < 0.95 * sizes[where] for where, store in stores)
+
+
+def test_the_workers_of_compose_do_not_lend_one_machine_twice(documents: dict[str, Any]) -> None:
+    worker = documents["infra/compose.yaml"]["services"]["worker"]
+    assert worker["deploy"]["replicas"] == 1 or "--num-cpus" in worker["command"]
+
+
+def test_the_store_of_compose_has_the_bucket_that_its_comment_writes_to(documents: dict[str, Any], root: Path) -> None:
+    (made,) = re.findall(r"-bucket=(\S+)", documents["infra/compose.yaml"]["services"]["store"]["command"])
+    archives = [parsed(line)["config"].archive for line in commented(root / "infra/compose.yaml")]
+    assert archives == [f"s3://{made}/masks"]
+
+
+@pytest.mark.parametrize("path", ["infra/compose.yaml", "infra/local_cluster.yaml", "ray_cluster.yaml", "README.md"])
+def test_every_command_line_that_people_read_is_one_that_avs_takes(path: str, root: Path) -> None:
+    lines = list(commented(root / path))
+    assert lines
+    for line in lines:
+        parsed(line)
+
+
+def commented(path: Path) -> Iterator[list[str]]:
+    """The command lines of ours in a file's comments, or in its fenced blocks."""
+    text = re.sub(r"\\\n#?\s*", " ", path.read_text())
+    text = "\n".join(line for line in text.splitlines() if line.startswith(("#  ", ".venv/bin/avs ")))
+    for line in re.findall(r"(?:^|[\s\"/])avs ([a-z][^\n#\"]*)", text):
+        yield shlex.split(line)
 
 
 def test_compose_keeps_its_ports_to_this_machine_and_its_secrets_out(documents: dict[str, Any]) -> None:
