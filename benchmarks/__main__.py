@@ -18,6 +18,7 @@ BENCHMARKS = {
     "tpavi": "benchmarks.tpavi",
     "pvt": "benchmarks.pvt",
     "decode": "benchmarks.decode",
+    "late": "benchmarks.late",
     "job": "benchmarks.job",
     "packs": "benchmarks.packs",
     "blocks": "benchmarks.blocks",

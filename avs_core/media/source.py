@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import av
 from av.audio.stream import AudioStream
@@ -157,7 +157,7 @@ def packets(
 class _Watched(io.RawIOBase):
     """A remote file that remembers the store's fault: ffmpeg only reports "input/output error"."""
 
-    def __init__(self, file: BinaryIO, beat: Beat) -> None:
+    def __init__(self, file: io.BufferedReader, beat: Beat) -> None:
         super().__init__()
         self._file, self._beat = file, beat
         self.fault: AvsError | None = None
