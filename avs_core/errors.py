@@ -16,7 +16,7 @@
     │   ├── WorkerCrashed       the worker itself died of this file, also when it ran alone
     │   ├── NonFiniteOutput     the model's output for this file holds NaN or infinity
     │   └── MediaDenied         the store refuses to show this file, or it has vanished
-    ├── ClusterUnavailable      Ray does not start on this machine
+    ├── ClusterUnavailable      Ray does not start on this machine, or does not answer at its address
     ├── DecoderUnavailable      the decoding process can't start on this machine: no file is to blame
     ├── WorkerUnavailable       the workers of a stage die before they take up anything: no file is to blame
     ├── StorageError            an object store or disk failed
@@ -161,7 +161,7 @@ class WorkerUnavailable(AvsError):
 
 
 class ClusterUnavailable(AvsError):
-    """Ray does not start on this machine."""
+    """Ray does not start on this machine, or does not answer at its address."""
 
 
 class ClusterShrank(AvsError):

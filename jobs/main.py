@@ -8,6 +8,7 @@ With `--json`, what ends in an error ends in a line of JSON too: `{"error": …,
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
@@ -96,13 +97,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended = _Ended(type(error).__name__, "\n".join(lines), _code_of(error))
     except KeyboardInterrupt:
         ended = _Ended("interrupted", "what was committed stays; the same command goes on from there", INTERRUPTED)
-    except BrokenPipeError:
-        raise
-    except Exception as error:  # noqa: BLE001  # a fault of ours, of Ray or of the machine: machines must hear of it too
+    except Exception as error:  # a fault of ours, of Ray or of the machine: machines must hear of it too
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise
         traceback.print_exc()
         ended = _Ended(type(error).__name__, str(error), FAILED)
     ended.say("--json" in (sys.argv[1:] if arguments is None else arguments))
     return ended.exit_code
+
+
+def _nobody_reads() -> bool:
+    """Whether whoever read the output left. A pipe that breaks elsewhere is a fault like any other."""
+    try:
+        (poll := select.poll()).register(sys.stdout.fileno(), 0)
+    except OSError:  # no pipe
+        return False
+    return bool(poll.poll(0))
 
 
 def _code_of(error: Exception) -> int:

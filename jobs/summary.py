@@ -21,7 +21,7 @@ def print_summary(done: DoneJob) -> None:
 def _print_found(done: DoneJob) -> None:
     console = Console()
     result = done.result
-    console.print(_found(done), soft_wrap=False, markup=False)
+    console.print(_found(done), soft_wrap=False, markup=False, emoji=False)
     if done.result.videos > MOST_ROWS:
         console.print(f"… and {result.videos - MOST_ROWS} more videos", style="dim")
     places = {"archive": result.archive, "run": result.run_key, "MLflow run": done.run_url, "page": done.page}

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from avs_core import storage
 from avs_core.archive.layout import CommitInfo, FileRecord
 from avs_core.archive.merge import MergedReader
-from avs_core.archive.schema import ROW_SCHEMA, read_table
+from avs_core.archive.schema import read_table
 from avs_core.archive.snapshots import NO_FILE, open_snapshot
 from avs_core.archive.state import RunState
 from avs_core.errors import CorruptArchive, NotFound
@@ -45,7 +45,7 @@ class CommittedRows:
             with ExitStack() as stack:
                 rows = MergedReader(self._archive, file.data, stack).rows_of(video_id, *span.data)
                 frames = MergedReader(self._archive, file.frames, stack).rows_of(video_id, *span.frames)
-                self._merged[video_id] = pa.concat_tables(rows or [ROW_SCHEMA.empty_table()]), pa.concat_tables(frames)
+                self._merged[video_id] = pa.concat_tables(rows), pa.concat_tables(frames)
         return self._merged[video_id]
 
 

@@ -2,20 +2,20 @@
 
 Only what is small or wrong is written again: unit files that no snapshot covers, merged files below half the target
 (two of them at least, or one with something to join it), and merged files that hold a video which was replaced or
-has grown. Nothing is removed: that is for `gc`. Running it again, after a crash at any point or twice at once, ends
-in the same files.
+has grown, or whose videos do not lie in the order of the manifest. Nothing is removed: that is for `gc`. Running it
+again, after a crash at any point or twice at once, ends in the same files.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, product
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from avs_core import storage
 from avs_core.archive.layout import CommitInfo, commits_folder, unit_ids
-from avs_core.archive.merge import VideoParts, by_video, read_videos, write_merged
+from avs_core.archive.merge import VideoParts, by_video, lies_as_said, read_videos, write_merged
 from avs_core.archive.read import resolve_run
 from avs_core.archive.snapshots import MANIFEST_SCHEMA, NO_FILE, MergedFile, manifest_rows, open_snapshot, publish
 from avs_core.archive.state import RunState, covered_units, load_state
@@ -104,7 +104,7 @@ def _round(archive: str, run_key: str, units: list[str], target: int) -> Compact
 def _plan(state: RunState, target: int) -> _Plan:
     """What is written again, and together with what."""
     spans = state.spans(state.dropped | state.grown)
-    wrong = {span.file for span in spans.values()}
+    wrong = {span.file for span in spans.values()} | _out_of_order(state)
     small = {index for index, file in enumerate(state.files) if file.bytes < target // 2}
     fresh = [commit for commit in state.settled.shown if commit.video.video_id not in state.grown]
     if len(small - wrong) == 1 and not fresh and not (small & wrong):
@@ -123,6 +123,21 @@ def _plan(state: RunState, target: int) -> _Plan:
     return _Plan(kept, rewritten, [sorted(videos, key=lambda video: video.uri) for videos in packages if videos])
 
 
+def _out_of_order(state: RunState) -> set[int]:
+    """The merged files in which videos lie elsewhere than the manifest says, of those that are not known not to."""
+    asked = [index for index, file in enumerate(state.files) if not file.in_order]
+    spans = {index: state.spans(state.units_of(index)["video_id"].to_pylist()) for index in asked}
+    return {
+        index
+        for index, kind in product(asked, ("data", "frames"))
+        if not lies_as_said(
+            state.archive,
+            getattr(state.files[index], kind),
+            {video_id: getattr(span, kind) for video_id, span in spans[index].items()},
+        )
+    }
+
+
 def _videos_of(state: RunState, index: int) -> Iterator[VideoParts]:
     """The videos of a merged file that still count, each with the commits that have come to it."""
     rows = state.units_of(index)
@@ -138,7 +153,7 @@ def _videos_of(state: RunState, index: int) -> Iterator[VideoParts]:
 
 def _carry_out(state: RunState, plan: _Plan, target: int) -> Compaction | None:
     """Write the files, then the snapshot; None when another one has come first."""
-    files = [state.files[index] for index in plan.kept]
+    files = [state.files[index].model_copy(update={"in_order": True}) for index in plan.kept]  # it was looked at
     written: list[MergedFile] = []
     place: dict[str, int] = {}
     for package in plan.packages:

@@ -8,11 +8,11 @@ that is read.
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, groupby, product
+from itertools import chain, groupby, pairwise, product
 
 import numpy as np
 import pyarrow as pa
@@ -81,34 +81,49 @@ def by_video(commits: Iterable[CommitInfo], spans: dict[str, Span]) -> list[Vide
 
 
 class MergedReader:
-    """Rows of a merged file by their number; it keeps the row group that it read last, and its file on the stack.
+    """Rows of a merged file by their place; it keeps the row group that it read last, and its file on the stack.
 
-    Raises `CorruptArchive`.
+    Raises `CorruptArchive` for a file that is not what its snapshot lists.
     """
 
     def __init__(self, archive: str, record: FileRecord, stack: ExitStack) -> None:
         uri = storage.join(archive, record.path)
         if sha256_of(uri) != record.sha256:  # what is merged again must be what was merged
             raise CorruptArchive(f"a merged file must hold what its snapshot lists; the SHA-256 of {uri} differs")
-        self._uri = uri
         self._file = pq.ParquetFile(stack.enter_context(storage.open_read(uri)))
         self._number = -1
         self._group = pa.table({})
 
     def rows_of(self, video_id: str, start: int, stop: int) -> list[pa.Table]:
-        """Rows [start, stop), which must be those of a video: its place is known from the manifest alone."""
+        """The rows of a video, which are [start, stop) by the manifest; where they aren't the file knows better."""
+        rows = self._rows(start, stop)
+        if all(pc.all(pc.equal(some["video_id"], video_id), min_count=0).as_py() for some in rows):
+            return rows
+        return self._rows(*places(self._file).get(video_id, (0, 0)))
+
+    def _rows(self, start: int, stop: int) -> list[pa.Table]:
         found = []
         for number in range(start // ROW_GROUP, -(-stop // ROW_GROUP)):
             if number != self._number:
                 self._number, self._group = number, plain(self._file.read_row_group(number))
             first = number * ROW_GROUP
             found.append(self._group.slice(max(start - first, 0), min(stop - first, ROW_GROUP) - max(start - first, 0)))
-        if not all(pc.all(pc.equal(rows["video_id"], video_id), min_count=0).as_py() for rows in found):
-            raise CorruptArchive(
-                f"a merged file must hold its videos in the order of its snapshot's manifest; rows {start} to {stop} "
-                f"of {self._uri} are not those of {video_id}: nothing was changed; avs verify names all such files"
-            )
-        return found
+        return found or [plain(self._file.schema_arrow.empty_table())]
+
+
+def places(file: pq.ParquetFile) -> dict[str, tuple[int, int]]:
+    """The rows [start, stop) of each video in a merged file, in their order, by its own word."""
+    ids = file.read(columns=["video_id"])["video_id"].combine_chunks()
+    codes = ids.dictionary_encode().indices.to_numpy()
+    starts = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist()] if len(codes) else []
+    return {ids[start].as_py(): (start, stop) for start, stop in pairwise([*starts, len(codes)])}
+
+
+def lies_as_said(archive: str, record: FileRecord, said: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether each video has its rows in a merged file where the manifest says; videos without rows are anywhere."""
+    with storage.open_read(storage.join(archive, record.path)) as stream:
+        found = places(pq.ParquetFile(stream))
+    return found == {video_id: place for video_id, place in said.items() if place[1] > place[0]}
 
 
 def read_videos(archive: str, files: tuple[MergedFile, ...], videos: Iterable[VideoParts]) -> Iterator[VideoTables]:
@@ -213,6 +228,7 @@ class _Sink:
             data=self._put("data", self._data),
             frames=self._put("frames", self._frames),
             tracks=self._put("tracks", self._tracks),
+            in_order=True,  # as far as the videos came so
         )
         return merged, self._videos
 

@@ -45,11 +45,15 @@ MANIFEST_SCHEMA = pa.schema(
 
 
 class MergedFile(StoredRecord):
-    """What became of many units: their rows, their frames, their tracks. A video lies in one of them as a whole."""
+    """What became of many units: their rows, their frames, their tracks. A video lies in one of them as a whole.
+
+    `in_order`: its videos lie in the order of the manifest; versions before this one did not always see to it.
+    """
 
     data: FileRecord
     frames: FileRecord
     tracks: FileRecord
+    in_order: bool = False
 
     @property
     def bytes(self) -> int:

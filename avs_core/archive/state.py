@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -112,8 +112,9 @@ def load_state(
     for commit in commits:
         video = commit.video
         _cut(cuts, video.video_id, (video.fingerprint, commit.of), video.modified_us).commits.append(commit)
-    for video_id, (version, modified_us, merged) in _held(opened, cuts).items():
-        _cut(cuts, video_id, version, modified_us).merged = merged
+    for row in _held(opened, cuts):
+        held = _cut(cuts, row["video_id"], (row["fingerprint"], row["of"]), row["modified_us_max"])
+        held.merged, held.merged_s = row["count_all"], row["stop_s_sum"] - row["start_s_sum"]
     return _sorted_out(archive, run_key, opened, cuts, unit_ids(archive, dead_folder(run_key)))
 
 
@@ -142,12 +143,16 @@ def read_letters_of(archive: str, run_key: str, names: Iterable[str]) -> list[De
 
 @dataclass
 class _Cut:
-    """One cut of one version of a video: how many of its units are in a merged file, and the commits that are not."""
+    """One cut of one version of a video: its units in a merged file, their seconds, and the commits that are not there.
+
+    `modified_us` is the latest of its units': an object that is uploaded again keeps its fingerprint on S3.
+    """
 
     fingerprint: str
     of: int
     modified_us: int
     merged: int = 0
+    merged_s: int = 0
     commits: list[CommitInfo] = field(default_factory=list)
 
     def complete(self, dead: frozenset[str]) -> bool:
@@ -162,23 +167,30 @@ class _Cut:
         """What orders versions."""
         return self.modified_us, self.fingerprint
 
+    @property
+    def seconds(self) -> int:
+        """What it holds of the video: a dead unit is a hole."""
+        return self.merged_s + sum(commit.stop_s - commit.start_s for commit in self.commits)
+
 
 _Cuts = dict[str, dict[tuple[str, int], _Cut]]
 """By video id, then by fingerprint and number of units."""
 
 
 def _cut(cuts: _Cuts, video_id: str, version: tuple[str, int], modified_us: int) -> _Cut:
-    return cuts[video_id].setdefault(version, _Cut(*version, modified_us))
+    found = cuts[video_id].setdefault(version, _Cut(*version, modified_us))
+    found.modified_us = max(found.modified_us, modified_us)
+    return found
 
 
-def _held(opened: OpenSnapshot | None, video_ids: Iterable[str]) -> dict[str, tuple[tuple[str, int], int, int]]:
-    """Of these videos, what merged files hold: the cut, its modification time, its units there."""
+def _held(opened: OpenSnapshot | None, video_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """Of these videos, what merged files hold: of each the cut, its modification time, its units and their seconds."""
     if opened is None:
-        return {}
+        return []
     inside = pc.is_in(opened.manifest["video_id"], pa.array(sorted(video_ids), pa.string()))
     rows = opened.manifest.filter(pc.and_(inside, pc.not_equal(opened.manifest["file"], NO_FILE)))
-    grouped = rows.group_by(["video_id", "fingerprint", "of", "modified_us"]).aggregate([([], "count_all")]).to_pylist()
-    return {row["video_id"]: ((row["fingerprint"], row["of"]), row["modified_us"], row["count_all"]) for row in grouped}
+    sums = [("modified_us", "max"), ("start_s", "sum"), ("stop_s", "sum"), ([], "count_all")]
+    return list(rows.group_by(["video_id", "fingerprint", "of"]).aggregate(sums).to_pylist())
 
 
 def _sorted_out(
@@ -216,8 +228,9 @@ def _sorted_out(
     )
 
 
-def _rank(cut: _Cut, dead: frozenset[str]) -> tuple[bool, int, str, int, int]:
-    return cut.complete(dead), *cut.version, len(cut.commits) + cut.merged, -cut.of
+def _rank(cut: _Cut, dead: frozenset[str]) -> tuple[bool, int, str, int, int, int]:
+    """What is shown before what: of one version, the cut that holds more of the video."""
+    return cut.complete(dead), *cut.version, cut.seconds, len(cut.commits) + cut.merged, -cut.of
 
 
 def _outranked(cut: _Cut, shown: _Cut, dead: frozenset[str]) -> bool:

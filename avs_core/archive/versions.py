@@ -31,7 +31,7 @@ AGAIN = "@"
 def as_versions(uri: str, run_key: str, videos: Sequence[VideoRef], ledger: Ledger | None = None) -> Sequence[VideoRef]:
     """Each video as the version that a run has to hold for readers to see what is there now; most are as they were.
 
-    Opened is one commit of each version of those videos of which the run holds another than theirs. `ledger` is the
+    Opened are the commits of each version of those videos of which the run holds another than theirs. `ledger` is the
     run's, if it was loaded already.
     """
     archive = storage.normalise(uri)
@@ -54,17 +54,17 @@ def fingerprint_of_file(fingerprint: str) -> str:
 
 
 def newest_commits(archive: str, run_key: str, ledger: Ledger, video_ids: Collection[str]) -> dict[str, CommitInfo]:
-    """Of these videos, a commit of the version that readers are shown; none of those of which nothing is settled."""
+    """Of these videos, the latest commit of the version that readers are shown; none where nothing is settled."""
     if not video_ids:
         return {}
     keys = video_keys(ledger)
-    units: dict[str, str] = {}
-    for unit_id in ledger.committed:
-        key = unit_id.partition("-")[0]
-        if key[:VIDEO_ID] in video_ids and keys.settled(key):
-            units[key] = min(unit_id, units.get(key, unit_id))
+    units = [
+        unit_id
+        for unit_id in ledger.committed
+        if unit_id[:VIDEO_ID] in video_ids and keys.settled(unit_id.partition("-")[0])
+    ]
     versions: dict[str, list[CommitInfo]] = defaultdict(list)
-    for commit in read_records(archive, commits_folder(run_key), CommitInfo, units.values()):
+    for commit in read_records(archive, commits_folder(run_key), CommitInfo, units):
         versions[commit.video.video_id].append(commit)
     return {video_id: max(commits, key=lambda commit: order_of(commit.video)) for video_id, commits in versions.items()}
 

@@ -51,7 +51,7 @@ def examine_cluster(address: str | None, archive: str | None) -> list[Check]:
     """Every check, on the Ray at `address` (RAY_ADDRESS, one of our own) and on the archive's store, if one is named.
 
     A node that does not answer and a store that fails are findings. Raises `UsageError` for an address or an archive
-    that can't be.
+    that can't be, and `ClusterUnavailable` for an address that does not answer.
     """
     archive = storage.normalise(archive) if archive else None
     with connected(address):

@@ -75,6 +75,8 @@ def run_main_job(
         result = segment(videos, config, record, tracker, Progress(), brake, registry=handed.registry)
         found = findings(config.archive, result.run_key, videos[: max(FOUND, job.report_videos)])
         hurried = brake is not None and brake.reason  # its grace is for what is in work, and for the readers
+        if job.report and hurried:
+            LOG.info("no page: the job is to stop; the run that does the rest writes one")
         page = _page(videos, found, result, config, job, record) if job.report and not hurried else None
         _log_artefacts(tracker, config, result, page)
     check_dead_share(result.dead, result.videos, config)

@@ -12,7 +12,7 @@ from typing import Literal
 from ray.util.metrics import Counter, Gauge
 
 from avs_core.clip import Unit
-from avs_core.pipelines.stages import DEAD, OK, STOPPED, WHOLE, Row
+from avs_core.pipelines.stages import DEAD, FAILED, OK, Row
 
 STAGES = ("decode", "segment", "commit")
 WAITS = ("segment", "commit")
@@ -97,8 +97,8 @@ class JobMetrics:
         """Count one outcome, the row that came back for the unit."""
         self._left -= 1
         self._gauges[UNITS_LEFT].set(self._left)
-        if row["status"] != STOPPED:
-            self._count(UNITS, 1, {"outcome": OK if row["status"] == WHOLE else row["status"]})
+        if row["status"] in (OK, DEAD, FAILED):
+            self._count(UNITS, 1, {"outcome": row["status"]})
         for stage in STAGES:
             self._count(STAGE_SECONDS, row[f"{stage}_s"], {"stage": stage})
         for stage in WAITS:

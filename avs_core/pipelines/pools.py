@@ -15,6 +15,9 @@ DECODERS_A_COMMITTER = 4
 SQUEEZE, LEAST_SCALE = 0.95, 1e-4
 """What workers ask for is scaled down by steps until all of them have room."""
 
+ALIKE = 0.6
+"""A node with more than this share of the largest one's memory counts: decoders that fit there meet on no node."""
+
 EPSILON = 1e-9
 
 
@@ -132,8 +135,7 @@ def size_pools(units: int, config: PoolConfig, device: str) -> Pools:
     cpus, memory = _claims(asks, _ceil(segmenters, max(1, len(hosts))))
     decoders = config.decoders or _decoders(nodes, segmenters, asks)
     if not config.decoders and not config.grow:
-        # Nodes too small for what decoding may take have one each, as one node has: their memory is squeezed below.
-        decoders = max(1, min(decoders, memory.decoders(nodes) or len(nodes)))
+        decoders = max(1, min(decoders, memory.decoders(nodes) or _too_small_alike(nodes)))
     decoders, segmenters = min(decoders, units), min(segmenters, units)
     committers = min(config.committers or _ceil(decoders, DECODERS_A_COMMITTER), units)
     if not config.grow:
@@ -179,6 +181,12 @@ def _decoders(nodes: Sequence[Room], segmenters: int, asks: Resources) -> int:
     """On the CPUs that segmenters leave; every worker is reckoned with one at least."""
     left = int(_cpus(nodes)) - segmenters * max(1.0, asks.segment.cpus)
     return max(1, int(left // max(1.0, asks.decode.cpus)))
+
+
+def _too_small_alike(nodes: Sequence[Room]) -> int:
+    """How many nodes have one decoder where none has the memory for it: so many that two never meet on the largest."""
+    largest = max((node.memory for node in nodes), default=0.0)
+    return sum(node.memory > ALIKE * largest for node in nodes)
 
 
 def _claims(asks: Resources, share: int) -> tuple[Claim, Claim]:

@@ -1,7 +1,8 @@
 """The settings of a scheduled job: how long it may go on, what it may cost, when readers get what it made."""
 
+import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -41,10 +42,9 @@ class ScheduleConfig(BaseModel):
     @classmethod
     def _a_date_and_a_time(cls, value: Any) -> Any:
         """A number would be taken for seconds since 1970: a year for a deadline that is over."""
-        number = isinstance(value, int | float) or (isinstance(value, str) and value.strip().lstrip("+-").isdecimal())
-        if number:
-            raise ValueError(f"a deadline is a date and a time, such as 2026-11-24T06:00; {value} is a number")
-        return value
+        if value is None or isinstance(value, date) or re.match(r"\s*\d{4}-\d\d-\d\d", str(value)):
+            return value
+        raise ValueError(f"a deadline is a date and a time, such as 2026-11-24T06:00; {value} is none")
 
     def brake(self, now: datetime | None = None, clock: Callable[[], float] = passing) -> Brake:
         """The brake of a job that starts `now`.

@@ -172,7 +172,7 @@ def store_checks(where: str, facts: StoreFacts) -> Sequence[Check]:
             facts.absent or "what is not there is said not to be there",
             problem=bool(facts.absent),
             advice="every commit asks for keys that are not there, and S3 says so only to who may list the bucket: "
-            "allow s3:ListBucket, if need be without the condition on s3:prefix (StringLikeIfExists)",
+            "allow s3:ListBucket under the archive's prefix",
         ),
         judge(
             "store: conditional writes",

@@ -30,6 +30,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["segment", "a.mp4", "--archive", "ftp://x"], "s3://"),
         (["segment", "Concert [Live-2020].mp4", "--archive", "a"], "is the file there?"),
         (["reprocess", "a.mp4", "--archive", "a", "--deadline", "2026"], "2026-11-24T06:00"),
+        (["reprocess", "a.mp4", "--archive", "a", "--deadline", "1700000000.5"], "2026-11-24T06:00"),
         (["gc", ".", "--older-than-days", "nan"], "an age"),
         (["segment", ".", "--archive", "a", "--rate", "0"], "rate"),
         (["segment", ".", "--archive", "a", "--unit-s", "7"], "multiple of 5"),
@@ -241,16 +242,19 @@ def test_a_machine_gets_a_line_however_the_job_ends(
     assert capsys.readouterr().out == ""
 
 
-def test_nor_does_a_fault_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), BrokenPipeError(32, "of a socket")])
+def test_nor_does_a_fault_that_is_not_ours(
+    fault: OSError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def reprocess(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise fault
 
     monkeypatch.setattr("avs_core.pipelines.reprocess.reprocess", reprocess)
     assert main(["reprocess", "a.mp4", "--archive", "a", "--json"]) == FAILED
     said = capsys.readouterr()
     ended = json.loads(said.out)
-    assert (ended["error"], ended["exit_code"]) == ("OSError", FAILED)
-    assert "No space left" in ended["message"]
+    assert (ended["error"], ended["exit_code"]) == (type(fault).__name__, FAILED)
+    assert str(fault) == ended["message"]
     assert "Traceback" in said.err
 
 

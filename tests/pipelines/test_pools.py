@@ -153,6 +153,9 @@ def test_nodes_that_lend_less_memory_than_one_decoder_may_take_have_one_each(clu
     pools = size_pools(1000, config(), "auto")
     assert (pools.decode.workers, pools.segment.workers) == (8, 8)
     assert 3.9 * GB < pools.decode.memory <= 4.2 * GB
+    for second in (1.5, 2.0):  # two that share the larger one would have less than each may take
+        cluster_has((4, 0, 4.2 * GB), (4, 0, second * GB))
+        assert size_pools(1000, config(), "auto").decode.workers == 1
     cluster_has((8, 0, 32 * GB), (2, 0, 4.2 * GB))  # a small one beside a large one: nobody gets less for its sake
     pools = size_pools(1000, config(), "auto")
     assert pools.decode.memory == 4 * GIB
