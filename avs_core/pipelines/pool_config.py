@@ -26,8 +26,10 @@ class DecodeResources(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpus: Cpus = Field(0.5, description="CPUs of a decoding worker.")
-    memory_mb: Memory | None = Field(
-        None, description="Memory set aside for a decoding worker, MB [default: all that decoding may take]."
+    memory_mb: int | None = Field(
+        None,
+        ge=0,
+        description="Memory set aside for a decoding worker, MB; 0: none [default: all that decoding may take].",
     )
 
 

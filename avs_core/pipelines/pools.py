@@ -143,10 +143,10 @@ def size_pools(units: int, config: PoolConfig, device: str) -> Pools:
         cpus = cpus.scaled(min(1.0, _cpus(nodes) / needed)).squeezed(nodes, hosts, decoders)
         memory = memory.squeezed(nodes, hosts, decoders)
     segment = Pool(segmenters, cpus.segment, asks.segment.gpus if on_gpu else 0.0, int(memory.segment))
-    together = _together(memory, hosts, config.grow)
+    together = _together(memory, hosts, config.grow) if asks.decode.memory_mb else 0
     apart = sum(host.holds(segment.cpus, together) for host in hosts)
     return Pools(
-        decode=Pool(decoders, cpus.decode, memory=int(memory.decode)),
+        decode=Pool(decoders, cpus.decode, memory=int(memory.decode) if asks.decode.memory_mb else 0),
         segment=segment,
         commit=Pool(committers, cpus.commit, memory=int(memory.commit)),
         alone=replace(segment, workers=max(1, apart), memory=together),

@@ -100,7 +100,8 @@ class SegmentConfig(PoolConfig, LookConfig, PlaceConfig):  # fields of the last 
     def pool_config(self) -> PoolConfig:
         """The pools as they are asked for: memory is set aside for all that a decoding process may take."""
         decode = self.resources.decode
-        decode = decode.model_copy(update={"memory_mb": decode.memory_mb or self.decode_memory_mb})
+        if decode.memory_mb is None:
+            decode = decode.model_copy(update={"memory_mb": self.decode_memory_mb})
         return PoolConfig(
             decoders=self.decoders,
             segmenters=self.segmenters,

