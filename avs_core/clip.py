@@ -16,6 +16,10 @@ AUDIO_RATE = 16_000
 """Hz of every decoded waveform: what VGGish was trained on."""
 
 
+MISSING_FINGERPRINT = "missing"
+"""Stands in for a manifest's entry that could not be found: the decoder will say so in a dead letter."""
+
+
 def video_id_of(uri: str) -> str:
     """16 hex digits that stand for the URI of a video in an archive."""
     return hashlib.sha256(uri.encode()).hexdigest()[:16]

@@ -110,7 +110,7 @@ def _nobody_reads() -> bool:
     """Whether whoever read the output left. A pipe that breaks elsewhere is a fault like any other."""
     try:
         (poll := select.poll()).register(sys.stdout.fileno(), 0)
-    except OSError:  # no pipe
+    except (OSError, ValueError, AttributeError):  # no pipe, closed, or none at all
         return False
     return bool(poll.poll(0))
 

@@ -85,7 +85,7 @@ def _portions(archive: str, run_key: str) -> list[list[str]]:
         if len(portions[-1]) >= UNITS_A_ROUND:
             portions.append([])
         portions[-1].extend(version)
-    return [*portions, []]
+    return [*portions, []] if names else portions
 
 
 def _round(archive: str, run_key: str, units: list[str], target: int) -> Compaction:

@@ -95,7 +95,9 @@ def _outdated(archive: str, run_key: str, ledger: Ledger) -> set[str]:
     return {
         letter.unit_id
         for letter in read_letters_of(archive, run_key, named)
-        if letter.video.video_id in newest and order_of(letter.video) < order_of(newest[letter.video.video_id].video)
+        if (commit := newest.get(letter.video.video_id)) is not None
+        and commit.unit_id.partition("-")[0] != letter.unit_id.partition("-")[0]  # a hole in what readers see stays one
+        and order_of(letter.video) < order_of(commit.video)
     }
 
 

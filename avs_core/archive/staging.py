@@ -10,9 +10,10 @@ numbered, so the next one comes to the same rows.
                                             <unit_id>.json             the unit is staged once this is there
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,6 +38,39 @@ from avs_core.archive.numbering import Numbering
 from avs_core.archive.schema import within_video
 from avs_core.clip import Unit
 from avs_core.errors import CommitConflict, CorruptArchive, NotApplied, NotFound
+
+
+def as_begun(archive: str, run_key: str, units: Sequence[Unit], ledger: Ledger) -> Sequence[Unit]:
+    """The units of a video, cut as it was begun: an id tells how many there are, and not where they meet.
+
+    With another length of units there may be as many: then the video is ended in the units that it has some of.
+    """
+    sets = (ledger.committed, ledger.staged, ledger.dead)
+    known = [unit for unit in units if any(unit.unit_id in ids for ids in sets)]
+    if not known or len(known) == len(units):
+        return units
+    record = _any_record(archive, run_key, known[0])
+    if record is None:
+        return units
+    # The last one may be shorter than the others.
+    last = known[0].index == known[0].of - 1
+    length = record.start_s // (known[0].of - 1) if last else record.stop_s - record.start_s
+    seconds = units[-1].stop_s
+    if length < 1 or -(-seconds // length) != len(units):
+        return units
+    starts = range(0, seconds, length)
+    return [
+        replace(unit, start_s=start, stop_s=min(start + length, seconds))
+        for unit, start in zip(units, starts, strict=True)
+    ]
+
+
+def _any_record(archive: str, run_key: str, unit: Unit) -> CommitInfo | DeadLetter | None:
+    """What is written of a unit: its commit, what is staged of it, or its dead letter."""
+    for folder in (commits_folder(run_key), staged_folder(run_key, unit.video.video_key)):
+        if found := find_record(CommitInfo, storage.join(archive, unit_path(folder, unit.unit_id))):
+            return found
+    return find_record(DeadLetter, storage.join(archive, unit_path(dead_folder(run_key), unit.unit_id)))
 
 
 class VideoWriter:
@@ -87,6 +121,7 @@ class VideoWriter:
         # Last to first: another publisher commits first to last, so no unit is seen without those before it.
         committed = [self._record(commits_folder(self._writer.run_key), one) for one in reversed(units)][::-1]
         waiting = [None if done else self._waiting(one, staged) for one, done in zip(units, committed, strict=True)]
+        _check_that_they_meet([done or staged for done, staged in zip(committed, waiting, strict=True)])
         publication = _Publication(self._writer, committed, waiting)
         for one, done, record in zip(units, committed, waiting, strict=True):
             if done is not None:
@@ -213,6 +248,16 @@ class _Publication:
 
     def _count(self, shown: int | None) -> None:
         self._before = None if self._before is None or shown is None else self._before + shown
+
+
+def _check_that_they_meet(records: list[CommitInfo | None]) -> None:
+    """Raise `CommitConflict` where units of a video overlap or leave a gap: they are of two cuts. None: a dead one."""
+    for one, following in pairwise(records):
+        if one is not None and following is not None and one.stop_s != following.start_s:
+            raise CommitConflict(
+                f"units of a video must meet; {one.unit_id} ends at {one.stop_s} s, the next begins at "
+                f"{following.start_s} s: take a --unit-s that cuts it into another number of units"
+            )
 
 
 def _highest(rows: pa.Table) -> int:

@@ -107,7 +107,7 @@ def load_state(
         return RunState(archive, run_key, opened)
     folder = commits_folder(run_key)
     names = set(unit_ids(archive, folder) if units is None else units)
-    commits = read_records(archive, folder, CommitInfo, names - covered_units(opened))
+    commits = read_records(archive, folder, CommitInfo, names - covered_units(opened, None if units is None else names))
     cuts: _Cuts = defaultdict(dict)
     for commit in commits:
         video = commit.video
@@ -118,9 +118,14 @@ def load_state(
     return _sorted_out(archive, run_key, opened, cuts, unit_ids(archive, dead_folder(run_key)))
 
 
-def covered_units(opened: OpenSnapshot | None) -> set[str]:
-    """The ids of the units that a snapshot covers."""
-    return set(opened.manifest["unit_id"].to_pylist()) if opened else set()
+def covered_units(opened: OpenSnapshot | None, among: Collection[str] | None = None) -> set[str]:
+    """The ids of the units that a snapshot covers; `among` some, which of them."""
+    if opened is None:
+        return set()
+    ids = opened.manifest["unit_id"]
+    if among is not None:
+        ids = ids.filter(pc.is_in(ids, pa.array(sorted(among), pa.string())))
+    return set(ids.to_pylist())
 
 
 def read_records(archive: str, folder: str, kind: type[Record], names: Iterable[str]) -> list[Record]:

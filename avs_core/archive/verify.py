@@ -36,7 +36,7 @@ from avs_core.archive.schema import (
 from avs_core.archive.snapshots import SNAPSHOTS
 from avs_core.archive.state import read_records
 from avs_core.archive.verify_merged import check_snapshots, mask_problems
-from avs_core.archive.verify_records import check_choices, check_letters, check_touched, unit_problems
+from avs_core.archive.verify_records import check_choices, check_letters, check_touched, meeting_problems, unit_problems
 from avs_core.errors import CorruptArchive, NotFound
 
 FOLDERS = ("data", "frames", "tracks", SNAPSHOTS)
@@ -95,6 +95,7 @@ def verify(uri: str) -> VerifyReport:
         # One driver gave a unit up while another finished it: every reader goes by the commit.
         notes.extend(f"unit {unit_id}: committed and dead in run {key}; the commit counts" for unit_id in both)
         commits.extend(of_run := read_records(archive, commits_folder(key), CommitInfo, names))
+        problems.extend(meeting_problems(sorted(of_run, key=lambda commit: (commit.of, commit.unit_id))))
         dead += len(letters)
         merged = check_snapshots(archive, key, {commit.unit_id: commit for commit in of_run})
         problems.extend(merged.problems)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 from avs_core import storage
 from avs_core.archive.current import Choice
@@ -27,6 +28,14 @@ from avs_core.errors import ConfigError, CorruptArchive, NotFound
 _ON_S3 = re.compile(r".+-(\d+)")
 _ON_DISK = re.compile(r"(\d+)-(\d+)")
 """Fingerprints: etag and size; size and time of modification in ns."""
+
+
+def meeting_problems(commits: Iterable[CommitInfo]) -> Iterator[str]:
+    """Units of one cut of a video, sorted by id, that overlap or leave a gap though each follows on the other."""
+    for one, following in pairwise(commits):
+        cuts = {(commit.unit_id.partition("-")[0], commit.of) for commit in (one, following)}
+        if len(cuts) == 1 and following.index == one.index + 1 and one.stop_s != following.start_s:
+            yield f"unit {one.unit_id}: it ends at {one.stop_s} s, the next begins at {following.start_s} s"
 
 
 def unit_problems(record: CommitInfo | DeadLetter, unit_id: str) -> Iterator[str]:

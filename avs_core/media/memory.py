@@ -10,7 +10,8 @@ def limit_memory(memory_mb: int) -> None:
     """Allow this much writable memory on top of what is held now; Linux counts heap and private maps."""
     if sys.platform == "linux":
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (_held() + (memory_mb << 20), hard))
+        soft = _held() + (memory_mb << 20)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def memory_left() -> float:

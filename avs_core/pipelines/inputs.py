@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from avs_core import storage
-from avs_core.clip import VideoRef
+from avs_core.clip import MISSING_FINGERPRINT, VideoRef
 from avs_core.errors import AccessDenied, InputError, NotFound
 from avs_core.pipelines import inventory
 from avs_core.pipelines.manifest import MANIFEST_SUFFIXES, manifest_entries
@@ -18,9 +18,6 @@ VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 
 LOOKS_AT_ONCE = 32
 """Entries of a manifest are looked up so many at a time: the store's latency is all they cost."""
-
-MISSING_FINGERPRINT = "missing"
-"""Stands in for a manifest's entry that could not be found: the decoder will say so in a dead letter."""
 
 
 def find_videos(inputs: Iterable[str]) -> list[VideoRef]:

@@ -35,7 +35,7 @@ FOUND = 200
 """Videos of which it is told, in the end, what was found in them."""
 
 PAGE_SECONDS = 60
-"""How much of a video the page decodes for its pictures."""
+"""How much of a video the page decodes for its pictures, at a frame a second; of more frames a second less."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _sections(shown: Sequence[VideoRef], config: SegmentConfig, record: RunRecor
     with GuardedDecoder(config.decode_config(frame_size(record)), config.decode_limits()) as decoder:
         for video in shown:
             try:
-                seconds = min(decoder.probe(video.uri).seconds, PAGE_SECONDS)
+                seconds = min(decoder.probe(video.uri).seconds, max(1, PAGE_SECONDS // config.rate))
                 clip = decoder.decode(Unit(video, 0, seconds))
             except (MediaError, StorageError, DecoderUnavailable) as fault:
                 LOG.warning("no pictures on the page of %s: %s", video.uri, fault)

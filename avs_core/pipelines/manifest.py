@@ -59,7 +59,7 @@ def manifest_entries(uri: str) -> list[str]:
         raise InputError(f"a text manifest must be UTF-8; {uri} is not: {error}") from error
     except csv.Error as error:
         raise InputError(f"a .csv manifest must be readable; {uri} is not: {error}: write it again") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # pyarrow says the latter of damaged pages
         raise InputError(f"a .parquet manifest must be a Parquet file; {uri}: {error}") from error
     return entries
 

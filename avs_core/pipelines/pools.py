@@ -134,7 +134,7 @@ def size_pools(units: int, config: PoolConfig, device: str) -> Pools:
     segmenters = config.segmenters or _segmenters(hosts, asks, on_gpu)
     cpus, memory = _claims(asks, _ceil(segmenters, max(1, len(hosts))))
     decoders = config.decoders or _decoders(nodes, segmenters, asks)
-    if not config.decoders and not config.grow:
+    if not config.decoders and not config.grow and asks.decode.memory_mb:
         decoders = max(1, min(decoders, memory.decoders(nodes) or _too_small_alike(nodes)))
     decoders, segmenters = min(decoders, units), min(segmenters, units)
     committers = min(config.committers or _ceil(decoders, DECODERS_A_COMMITTER), units)
@@ -142,11 +142,13 @@ def size_pools(units: int, config: PoolConfig, device: str) -> Pools:
         needed = decoders * cpus.decode + segmenters * cpus.segment + committers * cpus.commit
         cpus = cpus.scaled(min(1.0, _cpus(nodes) / needed)).squeezed(nodes, hosts, decoders)
         memory = memory.squeezed(nodes, hosts, decoders)
+    if not asks.decode.memory_mb:
+        memory = replace(memory, decode=0.0)
     segment = Pool(segmenters, cpus.segment, asks.segment.gpus if on_gpu else 0.0, int(memory.segment))
-    together = _together(memory, hosts, config.grow) if asks.decode.memory_mb else 0
+    together = _together(memory, hosts, config.grow)
     apart = sum(host.holds(segment.cpus, together) for host in hosts)
     return Pools(
-        decode=Pool(decoders, cpus.decode, memory=int(memory.decode) if asks.decode.memory_mb else 0),
+        decode=Pool(decoders, cpus.decode, memory=int(memory.decode)),
         segment=segment,
         commit=Pool(committers, cpus.commit, memory=int(memory.commit)),
         alone=replace(segment, workers=max(1, apart), memory=together),
@@ -186,7 +188,7 @@ def _decoders(nodes: Sequence[Room], segmenters: int, asks: Resources) -> int:
 def _too_small_alike(nodes: Sequence[Room]) -> int:
     """How many nodes have one decoder where none has the memory for it: so many that two never meet on the largest."""
     largest = max((node.memory for node in nodes), default=0.0)
-    return sum(node.memory > ALIKE * largest for node in nodes)
+    return sum(node.memory >= ALIKE * largest for node in nodes)
 
 
 def _claims(asks: Resources, share: int) -> tuple[Claim, Claim]:

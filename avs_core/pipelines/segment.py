@@ -21,7 +21,7 @@ from avs_core.archive.dead import forget_replaced
 from avs_core.archive.layout import TouchRecord
 from avs_core.archive.ledger import Ledger, dead_keys, load_ledger
 from avs_core.archive.schema import RunRecord
-from avs_core.archive.staging import VideoWriter
+from avs_core.archive.staging import VideoWriter, as_begun
 from avs_core.archive.stats import JobStats, record_stats
 from avs_core.archive.touched import earlier_versions, record_touch
 from avs_core.clip import VideoRef
@@ -275,7 +275,8 @@ class _Job:
                 self.patience.moved()
                 if row["status"] == OK:
                     self.totals.probed_seconds += units[-1].stop_s
-                    rows.extend(rows_of(units, self.ledger))
+                    begun = as_begun(self.writer.uri, self.writer.run_key, units, self.ledger)
+                    rows.extend(rows_of(begun, self.ledger))
                 elif row["status"] == TOUCHED:
                     self._touch(row, earlier)
                 else:

@@ -150,7 +150,8 @@ def join(uri: str, rows: VideoRows, clip: Clip, start_s: float | int, most_frame
 def _shot(
     time_us: int, picture: UInt8[np.ndarray, "h w 3"], clip: Clip, answer: tuple[Instance, ...] | None
 ) -> FrameShot:
-    return FrameShot(time_us, picture, clip.height, clip.width, answer or (), looked_at=answer is not None)
+    # A copy, since a view would keep the whole clip as long as the page is made.
+    return FrameShot(time_us, picture.copy(), clip.height, clip.width, answer or (), looked_at=answer is not None)
 
 
 def _grouped(rows: Iterable[dict[str, Any]]) -> defaultdict[str, list[dict[str, Any]]]:

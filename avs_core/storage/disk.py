@@ -72,7 +72,13 @@ class Disk:
         return False
 
     def is_directory(self, path: str) -> bool:
-        return Path(path).is_dir()
+        with _translated("look at", path):
+            try:
+                return Path(path).is_dir()
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:
+                    return False
+                raise
 
     def files(self, path: str, recursive: bool) -> Iterator[ObjectInfo]:
         """In the order of S3: by the bytes of the whole path. Links to folders are not followed.

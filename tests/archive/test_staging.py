@@ -19,11 +19,11 @@ from avs_core.archive.ledger import dead_keys, load_ledger, video_keys
 from avs_core.archive.numbering import Numbering
 from avs_core.archive.read import open_archive, open_frames, read_commits
 from avs_core.archive.schema import ROW_SCHEMA, FrameRow, frame_table, sighting_table
-from avs_core.archive.staging import VideoWriter
+from avs_core.archive.staging import VideoWriter, as_begun
 from avs_core.archive.verify import archive_digest, verify
 from avs_core.clip import Unit
 from avs_core.errors import CommitConflict, NotApplied
-from avs_core.pipelines.units import cut
+from avs_core.pipelines.units import cut, missing_units
 from tests.archive import sample
 from tests.archive.crasher import Crash, Crasher
 
@@ -354,3 +354,47 @@ def test_a_staged_unit_that_is_damaged_is_found_and_done_again_and_nothing_else(
     bring(archive, units())
     assert len(read_commits(archive)) == len(units())
     assert verify(archive).problems == ()
+
+
+def cut_job(archive: str, unit_s: int, upto: int | None = None, dead: int | None = None) -> None:
+    """What a job does for a video of 50 s whose units are so long: those that are missing, or the first of them."""
+    writer = sample.opened(archive)
+    ledger = load_ledger(archive, writer.run_key)
+    units = as_begun(archive, writer.run_key, cut(sample.video(), 50, unit_s), ledger)
+    for unit in missing_units(units, ledger)[:upto]:
+        if unit.index == dead:
+            VideoWriter(writer).give_up(unit, "too_large", "units are too long", "decode")
+        else:
+            VideoWriter(writer).finish(unit, *sample.sightings(unit))
+
+
+@pytest.mark.parametrize(("first", "then"), [(30, 40), (40, 30), (25, 40)])
+def test_a_video_that_was_begun_in_other_units_of_the_same_number_is_ended_in_them(
+    first: int, then: int, archive: str
+) -> None:
+    """An id says that it is the first of two, not how long it is."""
+    cut_job(archive, first, upto=1)
+    cut_job(archive, then)
+    assert sorted(open_frames(archive).to_table()["second"].to_pylist()) == [*range(50)]
+    assert verify(archive).problems == ()
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_so_is_one_of_which_a_unit_was_dead(dead: int, archive: str) -> None:
+    cut_job(archive, 30, dead=dead)
+    retry_letters(archive, choose_letters(archive))
+    cut_job(archive, 25)
+    assert sorted(open_frames(archive).to_table()["second"].to_pylist()) == [*range(50)]
+    assert verify(archive).problems == ()
+
+
+def test_units_that_do_not_meet_are_not_published_and_found_where_they_were(archive: str) -> None:
+    (first, _), (_, second) = cut(sample.video(), 50, 30), cut(sample.video(), 50, 40)
+    writer = VideoWriter(sample.opened(archive))
+    writer.finish(first, *sample.sightings(first))
+    with pytest.raises(CommitConflict, match="--unit-s"):
+        writer.finish(second, *sample.sightings(second))
+    assert not read_commits(archive)
+    for unit in (first, second):  # as versions before this one did
+        sample.commit(sample.opened(archive), unit)
+    assert any("ends at 30 s, the next begins at 40 s" in problem for problem in verify(archive).problems)

@@ -6,6 +6,7 @@ import pytest
 
 from avs_core import storage
 from avs_core.archive.compact import compact
+from avs_core.archive.dead import choose_letters, forget_replaced, retry_letters
 from avs_core.archive.gc import gc
 from avs_core.archive.ledger import load_ledger
 from avs_core.archive.read import videos
@@ -13,8 +14,9 @@ from avs_core.archive.schema import run_key
 from avs_core.archive.touched import earlier_versions, record_touch
 from avs_core.archive.verify import verify
 from avs_core.archive.versions import as_versions, fingerprint_of_file
-from avs_core.clip import VideoRef
+from avs_core.clip import MISSING_FINGERPRINT, VideoRef
 from avs_core.pipelines.plan import State, make_plan, plan_found
+from avs_core.pipelines.units import unprobed
 from tests.archive import sample
 
 KEY = run_key(sample.RECORD)
@@ -101,6 +103,29 @@ def test_an_older_copy_with_the_content_that_is_shown_is_touched_once(archive: s
     assert shown(archive) == B.fingerprint
 
 
+def test_a_file_that_was_away_is_as_it_was_and_leaves_no_letter(archive: str) -> None:
+    """A manifest that names it is looked up: it is missing, not another version of it that was put back."""
+    assert night(archive, A) is State.NEW
+    away = VideoRef(A.uri, 0, MISSING_FINGERPRINT)
+    assert as_versions(archive, KEY, [away]) == [away]
+    sample.opened(archive).dead_letter(unprobed(away), "denied", "it is gone", "probe")
+    assert shown(archive) == A.fingerprint
+    assert night(archive, A) is State.DONE
+    forget_replaced(archive, KEY, frozenset())
+    assert not choose_letters(archive)
+
+
+def test_what_is_partly_dead_is_not_done_because_it_was_touched(archive: str) -> None:
+    first, second = sample.units(A, 2)
+    sample.commit(writer := sample.opened(archive), first)
+    writer.dead_letter(second, "timeout", "slow disk", "decode")
+    touched = replace(A, fingerprint="again-7", modified_us=5_000)
+    ledger = load_ledger(archive, KEY)
+    assert earlier_versions(archive, KEY, ledger, [touched]) == {}
+    sample.commit(writer, second)
+    assert earlier_versions(archive, KEY, load_ledger(archive, KEY), [touched])
+
+
 def test_nothing_is_opened_where_nothing_was_put_back(archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
     night(archive, A)
     new = replace(B, uri="s3://videos/new.mp4")
@@ -108,3 +133,48 @@ def test_nothing_is_opened_where_nothing_was_put_back(archive: str, monkeypatch:
     assert as_versions(archive, KEY, [A, new]) == [A, new]
     assert plan_found([A, new], archive, KEY).states == [State.DONE, State.NEW]
     assert as_versions(f"{archive}-of-nothing", KEY, [A]) == [A]
+
+
+def test_the_object_of_before_is_shown_though_a_part_of_it_was_left_out_by_a_snapshot(archive: str) -> None:
+    """On S3 it has its old etag and a new time: only its dead unit would be done, and readers would not get it."""
+    first, second = sample.units(A, 2)
+    sample.commit(writer := sample.opened(archive), first)
+    writer.dead_letter(second, "timeout", "slow disk", "decode")
+    assert night(archive, B) is State.CHANGED
+    compact(archive)
+    forget_replaced(archive, KEY, frozenset())
+    again = replace(A, modified_us=9_000)
+    assert night(archive, again).to_do
+    assert shown(archive) == A.fingerprint
+    assert night(archive, again) is State.DONE
+    assert verify(archive).problems == ()
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_the_letter_of_what_is_shown_stays(dead: int, archive: str) -> None:
+    """Its other unit was done after the object had been uploaded again, so that the letter is older than that."""
+    night(archive, B)
+    again = replace(A, modified_us=9_000)
+    for unit in sample.units(again, 2):
+        if unit.index != dead:
+            sample.commit(sample.opened(archive), unit)
+    letter = replace(sample.units(A, 2)[dead], video=A)
+    sample.opened(archive).dead_letter(letter, "timeout", "slow disk", "decode")
+    assert shown(archive) == A.fingerprint
+    forget_replaced(archive, KEY, frozenset())
+    assert shown(archive) == A.fingerprint
+    assert choose_letters(archive)
+
+
+def test_a_hole_of_a_merged_version_that_is_retried_does_not_show_the_version_before(archive: str) -> None:
+    night(archive, A)
+    first, second = sample.units(B, 2)
+    sample.commit(writer := sample.opened(archive), first)
+    writer.dead_letter(second, "timeout", "slow disk", "decode")
+    compact(archive)
+    assert shown(archive) == B.fingerprint
+    retry_letters(archive, choose_letters(archive))
+    again = replace(A, modified_us=9_000)
+    assert night(archive, again).to_do  # it is not what readers see
+    assert shown(archive) == A.fingerprint
+    assert night(archive, again) is State.DONE

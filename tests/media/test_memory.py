@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -42,6 +43,24 @@ def test_a_complaint_with_little_memory_left_is_one_of_memory() -> None:
     assert left == pytest.approx(64 * 2**20, abs=2**20)
     assert left - after == pytest.approx(held, abs=2**20)
     assert squeezed
+
+
+def limited_already(answers: Connection) -> None:
+    """Whoever started the worker had set a limit (ulimit -d) that is less than what decoding may take."""
+    hard = 2 << 30
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+    limit_memory(4096)
+    answers.send((resource.getrlimit(resource.RLIMIT_DATA), hard))
+
+
+def test_a_limit_that_is_there_already_is_kept() -> None:
+    mine, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=limited_already, args=(theirs,))
+    process.start()
+    assert mine.poll(60)
+    found, hard = mine.recv()
+    process.join()
+    assert found == (hard, hard)
 
 
 def test_without_a_limit_a_complaint_is_one_of_the_file() -> None:

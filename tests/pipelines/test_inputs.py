@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from avs_core import storage
+from avs_core.clip import MISSING_FINGERPRINT
 from avs_core.errors import AccessDenied, InputError, NotFound
-from avs_core.pipelines.inputs import MISSING_FINGERPRINT, find_videos
+from avs_core.pipelines.inputs import find_videos
 from tests.chaos import faulty_s3
 from tests.chaos.faulty_s3 import Exchange, Way
 from tests.s3_server import S3Server
@@ -87,6 +88,17 @@ def test_manifests_are_relative_to_their_folder(folder: Path) -> None:
     assert names(folder, [str(folder / "list.txt")]) == ["a.mp4", "deep/er/c.webm"]
     assert names(folder, [str(folder / "list.csv")]) == ["a.mp4", "b.MKV"]
     assert names(folder, [str(folder / "list.parquet")]) == ["b.MKV"]
+
+
+def test_a_manifest_with_a_damaged_page_is_wrong_usage(tmp_path: Path) -> None:
+    """pyarrow says OSError of it."""
+    uris = [f"/videos/{number:06d}.mp4" for number in range(2_000)]
+    pq.write_table(pa.table({"uri": uris}), path := tmp_path / "list.parquet", compression="zstd", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="must be a Parquet file"):
+        find_videos([str(path)])
 
 
 def test_a_state_that_is_not_of_a_plan_means_nothing(folder: Path) -> None:

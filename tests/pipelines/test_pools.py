@@ -170,6 +170,16 @@ def test_decoders_may_ask_for_no_memory(cluster_has: Has) -> None:
         assert pools.decode.workers == 2
 
 
+def test_memory_limits_nothing_where_none_is_known_or_asked_for(cluster_has: Has) -> None:
+    cluster_has(*[(8, 0, 0)] * 10)
+    assert size_pools(1000, config(), "auto").decode.workers == 10
+    cluster_has(*[(8, 0, 16 * GB)] * 10)
+    asks = {"decode": {"memory_mb": 0}, "segment": {"memory_mb": 8000}}
+    pools = size_pools(1000, config(resources=asks, segmenters=10), "auto")
+    assert pools.decode.workers == 70
+    assert pools.alone.memory == pools.segment.memory > 0  # a suspect may be one that died of too little
+
+
 def test_a_cluster_whose_nodes_are_still_to_come_is_asked_for_one_worker_of_each_stage(cluster_has: Has) -> None:
     cluster_has((0, 0, 16 * GB))
     pools = size_pools(1000, config(), "auto")

@@ -249,3 +249,10 @@ def test_a_browser_shows_the_page_without_complaint(tmp_path: Path) -> None:
     assert Seen(done.stdout).count("figure", "frame") == 14 + 1  # and the enlarged copy
     assert "CONSOLE" not in done.stderr
     assert 'data-seen="view-contour 0 1.78 14 true"' in done.stdout
+
+
+def test_a_section_holds_its_pictures_and_not_the_clip() -> None:
+    """Of sixty frames a second 24 are shown; a page has two hundred videos."""
+    clip = sample.clip(5, 12)
+    joined = join("a", VideoRows(()), clip, 0)
+    assert not any(np.shares_memory(frame.picture, clip.frames) for frame in joined.frames)
