@@ -25,6 +25,11 @@ def video_id_of(uri: str) -> str:
     return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
+def video_key_of(unit_id: str) -> str:
+    """The `VideoRef.video_key` in the id of a unit."""
+    return unit_id.partition("-")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class VideoRef:
     """One video file as the planner saw it.

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,6 @@ class Counted:
     """Bytes that a store has answered with."""
 
     bytes: int = 0
-    requests: int = field(default=0)
 
     def __call__(self, exchange: "Exchange") -> "Callable[[Exchange], None] | None":
         """The choice of a front: everything goes through."""
@@ -55,12 +54,11 @@ class Counted:
     def _pass(self, exchange: "Exchange") -> None:
         answer = exchange.forward()
         self.bytes += len(answer.content)
-        self.requests += 1
         exchange.reply(answer)
 
 
 def run(seconds: int = SECONDS, containers: tuple[str, ...] = tuple(CONTAINERS)) -> list[Row]:
-    """Of each container: the size of the file, and the share of it that its first and its last unit read."""
+    """Of each container: the size of the file, and how much of it its first and its last unit read."""
     rows = []
     with tempfile.TemporaryDirectory() as name, counting(Path(name)) as (put, counted):
         for container in containers:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from avs_core import storage
 from avs_core.archive.layout import LEASES, SUFFIX, attempts_folder, commits_folder, dead_folder, staging
 from avs_core.archive.ledger import VIDEO_ID, Ledger, video_keys
+from avs_core.clip import video_key_of
 from avs_core.storage import ObjectInfo
 
 
@@ -54,7 +55,7 @@ def _newest_versions(records: dict[str, int], settled: Iterable[str]) -> dict[st
     """Of each video id with a settled version: when the last of its records came."""
     keys, newest = frozenset(settled), dict[str, int]()
     for unit_id, age in records.items():
-        key = unit_id.partition("-")[0]
+        key = video_key_of(unit_id)
         if key in keys:
             newest[key[:VIDEO_ID]] = max(age, newest.get(key[:VIDEO_ID], 0))
     return newest

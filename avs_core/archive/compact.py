@@ -19,6 +19,7 @@ from avs_core.archive.merge import VideoParts, by_video, lies_as_said, read_vide
 from avs_core.archive.read import resolve_run
 from avs_core.archive.snapshots import MANIFEST_SCHEMA, NO_FILE, MergedFile, manifest_rows, open_snapshot, publish
 from avs_core.archive.state import RunState, covered_units, load_state
+from avs_core.clip import video_key_of
 from avs_core.errors import CommitConflict, ConfigError
 
 TARGET_BYTES = 256_000_000
@@ -81,7 +82,7 @@ def _portions(archive: str, run_key: str) -> list[list[str]]:
     """
     names = unit_ids(archive, commits_folder(run_key)) - covered_units(open_snapshot(archive, run_key))
     portions: list[list[str]] = [[]]
-    for _, version in groupby(sorted(names), lambda unit_id: unit_id.partition("-")[0]):
+    for _, version in groupby(sorted(names), video_key_of):
         if len(portions[-1]) >= UNITS_A_ROUND:
             portions.append([])
         portions[-1].extend(version)

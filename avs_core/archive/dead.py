@@ -15,6 +15,7 @@ from avs_core.archive.read import DEAD_SCHEMA, letters_table, read_letters, reso
 from avs_core.archive.schema import canonical_json
 from avs_core.archive.state import read_letters_of
 from avs_core.archive.versions import fingerprint_of_file, newest_commits, order_of
+from avs_core.clip import video_key_of
 from avs_core.errors import DEAD_CLASSES, AccessDenied, InputError, NotFound
 
 EXPORTS = (".csv", ".parquet", ".json", ".txt")
@@ -81,7 +82,7 @@ def forget_replaced(uri: str, run_key: str, doubtful: frozenset[str]) -> None:
     archive = storage.normalise(uri)
     now = load_ledger(archive, run_key)
     keys = video_keys(replace(now, dead=now.dead - doubtful))
-    replaced = {unit_id for unit_id in now.dead & doubtful if keys.settled(unit_id.partition("-")[0])}
+    replaced = {unit_id for unit_id in now.dead & doubtful if keys.settled(video_key_of(unit_id))}
     _remove(archive, run_key, sorted(replaced | now.overruled | _outdated(archive, run_key, now)))
 
 
@@ -90,13 +91,13 @@ def _outdated(archive: str, run_key: str, ledger: Ledger) -> set[str]:
     done = video_keys(ledger).done
     ids = video_ids(done) if ledger.dead else set()
     dead = (unit_id for unit_id in ledger.dead if unit_id[:VIDEO_ID] in ids)
-    named = {unit_id for unit_id in dead if unit_id.partition("-")[0] not in done}
+    named = {unit_id for unit_id in dead if video_key_of(unit_id) not in done}
     newest = newest_commits(archive, run_key, ledger, {unit_id[:VIDEO_ID] for unit_id in named})
     return {
         letter.unit_id
         for letter in read_letters_of(archive, run_key, named)
         if (commit := newest.get(letter.video.video_id)) is not None
-        and commit.unit_id.partition("-")[0] != letter.unit_id.partition("-")[0]  # a hole in what readers see stays one
+        and video_key_of(commit.unit_id) != video_key_of(letter.unit_id)  # a hole in what readers see stays one
         and order_of(letter.video) < order_of(commit.video)
     }
 

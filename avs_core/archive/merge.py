@@ -90,6 +90,7 @@ class MergedReader:
         uri = storage.join(archive, record.path)
         if sha256_of(uri) != record.sha256:  # what is merged again must be what was merged
             raise CorruptArchive(f"a merged file must hold what its snapshot lists; the SHA-256 of {uri} differs")
+        self._uri = uri
         self._file = pq.ParquetFile(stack.enter_context(storage.open_read(uri)))
         self._number = -1
         self._group = pa.table({})
@@ -99,7 +100,13 @@ class MergedReader:
         rows = self._rows(start, stop)
         if all(pc.all(pc.equal(some["video_id"], video_id), min_count=0).as_py() for some in rows):
             return rows
-        return self._rows(*places(self._file).get(video_id, (0, 0)))
+        first, end = places(self._file).get(video_id, (0, 0))
+        if end - first != stop - start:
+            raise CorruptArchive(
+                f"a merged file must hold the rows that its snapshot's manifest counts; of {video_id} {self._uri} has "
+                f"{end - first}, not {stop - start}: nothing was changed; avs verify names all such files"
+            )
+        return self._rows(first, end)
 
     def _rows(self, start: int, stop: int) -> list[pa.Table]:
         found = []

@@ -36,7 +36,7 @@ from avs_core.archive.layout import (
 from avs_core.archive.ledger import Ledger
 from avs_core.archive.numbering import Numbering
 from avs_core.archive.schema import within_video
-from avs_core.clip import Unit
+from avs_core.clip import Unit, video_key_of
 from avs_core.errors import CommitConflict, CorruptArchive, NotApplied, NotFound
 
 
@@ -136,7 +136,7 @@ class VideoWriter:
     def sweep(self, ledger: Ledger) -> None:
         """Remove what was staged of units that are committed: its publisher died before it had cleared up."""
         left = ledger.staged & ledger.committed
-        for key in sorted({unit_id.partition("-")[0] for unit_id in left}):
+        for key in sorted({video_key_of(unit_id) for unit_id in left}):
             self._clear(staged_folder(self._writer.run_key, key), left)
 
     def _waiting(self, unit: Unit, staged: set[str] | frozenset[str]) -> CommitInfo | None:

@@ -28,6 +28,7 @@ from avs_core.archive.layout import (
     unit_path,
 )
 from avs_core.archive.snapshots import MANIFEST_SCHEMA, NO_FILE, MergedFile, OpenSnapshot, open_snapshot
+from avs_core.clip import video_key_of
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -164,7 +165,7 @@ class _Cut:
         if self.merged:
             return True
         done = {commit.unit_id for commit in self.commits}
-        key = self.commits[0].unit_id.partition("-")[0]
+        key = video_key_of(self.commits[0].unit_id)
         return all(name in done or name in dead for name in (f"{key}-{i:05d}of{self.of:05d}" for i in range(self.of)))
 
     @property

@@ -17,7 +17,7 @@ from avs_core.archive.layout import CommitInfo, TouchRecord, VideoRecord, touche
 from avs_core.archive.ledger import Ledger, video_keys
 from avs_core.archive.schema import canonical_json
 from avs_core.archive.versions import newest_commits
-from avs_core.clip import VideoRef
+from avs_core.clip import VideoRef, video_key_of
 
 CHUNK = 4 * 2**20
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}-\d+")
@@ -52,9 +52,11 @@ def earlier_versions(archive: str, run_key: str, ledger: Ledger, videos: Iterabl
     by_id = {video.video_id: video for video in videos}
     newest = newest_commits(archive, run_key, ledger, by_id.keys())
     return {
-        commit.video.uri: TouchRecord(video=_as_now(by_id[video_id], commit), as_key=_key(commit))
+        commit.video.uri: TouchRecord(video=_as_now(by_id[video_id], commit), as_key=video_key_of(commit.unit_id))
         for video_id, commit in newest.items()
-        if commit.video.content and commit.video.size == by_id[video_id].size and _key(commit) not in partly_dead
+        if commit.video.content
+        and commit.video.size == by_id[video_id].size
+        and video_key_of(commit.unit_id) not in partly_dead
     }
 
 
@@ -66,7 +68,3 @@ def record_touch(archive: str, run_key: str, video: VideoRef, touch: TouchRecord
 
 def _as_now(video: VideoRef, commit: CommitInfo) -> VideoRecord:
     return VideoRecord.of(video).model_copy(update={"content": commit.video.content})
-
-
-def _key(commit: CommitInfo) -> str:
-    return commit.unit_id.partition("-")[0]

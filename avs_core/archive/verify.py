@@ -37,6 +37,7 @@ from avs_core.archive.snapshots import SNAPSHOTS
 from avs_core.archive.state import read_records
 from avs_core.archive.verify_merged import check_snapshots, mask_problems
 from avs_core.archive.verify_records import check_choices, check_letters, check_touched, meeting_problems, unit_problems
+from avs_core.clip import video_key_of
 from avs_core.errors import CorruptArchive, NotFound
 
 FOLDERS = ("data", "frames", "tracks", SNAPSHOTS)
@@ -95,15 +96,17 @@ def verify(uri: str) -> VerifyReport:
         # One driver gave a unit up while another finished it: every reader goes by the commit.
         notes.extend(f"unit {unit_id}: committed and dead in run {key}; the commit counts" for unit_id in both)
         commits.extend(of_run := read_records(archive, commits_folder(key), CommitInfo, names))
-        problems.extend(meeting_problems(sorted(of_run, key=lambda commit: (commit.of, commit.unit_id))))
         dead += len(letters)
         merged = check_snapshots(archive, key, {commit.unit_id: commit for commit in of_run})
         problems.extend(merged.problems)
         listed |= merged.listed
         snapshots += merged.snapshots
+        good: list[CommitInfo] = []
         for name, commit in zip(sorted(names), of_run, strict=True):
             found = (*unit_problems(commit, name), *_check(archive, commit, name in merged.covered))
             problems.extend(f"unit {name}: {problem}" for problem in found)
+            good.extend([] if found else [commit])
+        problems.extend(meeting_problems(sorted(good, key=lambda commit: (commit.of, commit.unit_id))))
     listed |= {file.path for commit in commits for file in (commit.data, commit.frames)}
     return VerifyReport(
         archive=archive,
@@ -164,7 +167,7 @@ def _check(archive: str, commit: CommitInfo, covered: bool) -> Iterator[str]:
 def _check_staged(archive: str, run_key: str) -> Iterator[str]:
     """Units that wait for the others of their video; one that is gone, or committed, was published meanwhile."""
     for unit_id in sorted(unit_ids(archive, staging(run_key), recursive=True)):
-        uri = storage.join(archive, unit_path(staged_folder(run_key, unit_id.partition("-")[0]), unit_id))
+        uri = storage.join(archive, unit_path(staged_folder(run_key, video_key_of(unit_id)), unit_id))
         committed = storage.join(archive, unit_path(commits_folder(run_key), unit_id))
         found = list(_staged_problems(archive, uri))
         if found and storage.is_file(uri) and not storage.is_file(committed):

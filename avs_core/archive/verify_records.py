@@ -22,7 +22,7 @@ from avs_core.archive.layout import (
 )
 from avs_core.archive.ledger import VIDEO_ID
 from avs_core.archive.state import READERS
-from avs_core.clip import Unit, VideoRef
+from avs_core.clip import Unit, VideoRef, video_key_of
 from avs_core.errors import ConfigError, CorruptArchive, NotFound
 
 _ON_S3 = re.compile(r".+-(\d+)")
@@ -33,7 +33,7 @@ _ON_DISK = re.compile(r"(\d+)-(\d+)")
 def meeting_problems(commits: Iterable[CommitInfo]) -> Iterator[str]:
     """Units of one cut of a video, sorted by id, that overlap or leave a gap though each follows on the other."""
     for one, following in pairwise(commits):
-        cuts = {(commit.unit_id.partition("-")[0], commit.of) for commit in (one, following)}
+        cuts = {(video_key_of(commit.unit_id), commit.of) for commit in (one, following)}
         if len(cuts) == 1 and following.index == one.index + 1 and one.stop_s != following.start_s:
             yield f"unit {one.unit_id}: it ends at {one.stop_s} s, the next begins at {following.start_s} s"
 

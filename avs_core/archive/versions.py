@@ -25,7 +25,7 @@ from avs_core.archive.layout import (
 from avs_core.archive.ledger import VIDEO_ID, Ledger, VideoKeys, load_ledger, video_keys
 from avs_core.archive.snapshots import NO_FILE
 from avs_core.archive.state import load_state, read_records
-from avs_core.clip import MISSING_FINGERPRINT, VideoRef
+from avs_core.clip import MISSING_FINGERPRINT, VideoRef, video_key_of
 
 AGAIN = "@"
 """Between the fingerprint of a file and the time (µs) at which it was put back; in no fingerprint of a store."""
@@ -83,7 +83,7 @@ def _shown(archive: str, run_key: str, ledger: Ledger, video_ids: Collection[str
     """As the readers' own reckoning has it (`load_state`). Opened are commits that no snapshot covers, and one each."""
     keys = video_keys(ledger)
     state = load_state(archive, run_key, units=[name for name in ledger.committed if name[:VIDEO_ID] in video_ids])
-    pending = [commit for commit in state.pending if keys.settled(commit.unit_id.partition("-")[0])]
+    pending = [commit for commit in state.pending if keys.settled(video_key_of(commit.unit_id))]
     units = [(commit.video.modified_us, commit.unit_id) for commit in pending]
     left_out: set[str] = set()
     if state.opened is not None:
@@ -91,7 +91,7 @@ def _shown(archive: str, run_key: str, ledger: Ledger, video_ids: Collection[str
         rows = manifest.filter(pc.is_in(manifest["video_id"], pa.array(sorted(video_ids), pa.string())))
         for row in rows.select(["unit_id", "video_id", "modified_us", "file"]).to_pylist():
             if row["file"] == NO_FILE:
-                left_out.add(row["unit_id"].partition("-")[0])
+                left_out.add(video_key_of(row["unit_id"]))
             elif row["video_id"] not in state.dropped:
                 units.append((row["modified_us"], row["unit_id"]))
     latest = {unit_id[:VIDEO_ID]: unit_id for _, unit_id in sorted(units)}
@@ -128,7 +128,7 @@ class _Run:
             return False
         uri = storage.join(self.archive, unit_path(touched_folder(self.run_key), video.video_key))
         touch = find_record(TouchRecord, uri)
-        return touch is not None and touch.as_key == newest.unit_id.partition("-")[0]
+        return touch is not None and touch.as_key == video_key_of(newest.unit_id)
 
 
 def order_of(video: VideoRef | VideoRecord) -> tuple[int, str]:

@@ -200,14 +200,20 @@ def test_a_scheduler_is_told_that_readers_do_not_get_the_new_run(
     assert (line["current"], line["switched"], line["overtaken"]) == (shown, False, overtaken)
 
 
+def every_job_ends_with(error: BaseException, patch: pytest.MonkeyPatch) -> None:
+    """In place of the scheduled job."""
+
+    def reprocess(*_: object) -> None:
+        raise error
+
+    patch.setattr("avs_core.pipelines.reprocess.reprocess", reprocess)
+
+
 def test_a_job_whose_grace_is_over_and_a_person_who_interrupts_end_with_other_codes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def ends_with(error: BaseException) -> int:
-        def reprocess(*_: object) -> None:
-            raise error
-
-        monkeypatch.setattr("avs_core.pipelines.reprocess.reprocess", reprocess)
+        every_job_ends_with(error, monkeypatch)
         return main(["reprocess", "a.mp4", "--archive", "a"])
 
     assert ends_with(StoppedEarly("the grace was over")) == STOPPED
@@ -227,10 +233,7 @@ def test_a_job_whose_grace_is_over_and_a_person_who_interrupts_end_with_other_co
 def test_a_machine_gets_a_line_however_the_job_ends(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def reprocess(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr("avs_core.pipelines.reprocess.reprocess", reprocess)
+    every_job_ends_with(error, monkeypatch)
     assert main(["reprocess", "a.mp4", "--archive", "a", "--json"]) == code
     said = capsys.readouterr()
     (line,) = said.out.splitlines()
@@ -246,10 +249,7 @@ def test_a_machine_gets_a_line_however_the_job_ends(
 def test_nor_does_a_fault_that_is_not_ours(
     fault: OSError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def reprocess(*_: object) -> None:
-        raise fault
-
-    monkeypatch.setattr("avs_core.pipelines.reprocess.reprocess", reprocess)
+    every_job_ends_with(fault, monkeypatch)
     assert main(["reprocess", "a.mp4", "--archive", "a", "--json"]) == FAILED
     said = capsys.readouterr()
     ended = json.loads(said.out)
