@@ -1,4 +1,4 @@
-"""Planning a million videos: from scratch, and when there is nothing to do; time and memory, and whether it is linear.
+"""Planning a million videos: from scratch, with nothing to do, from a manifest; time, memory, and whether it is linear.
 
 Real files on the local disk, empty ones, in folders of a thousand, and an archive with the name of a commit for each:
 a plan opens neither. Each case is an `avs plan` of its own. `python -m benchmarks.plan --videos 100000` for other
@@ -32,6 +32,7 @@ from benchmarks.measure import Row
 from jobs.main import main
 
 SIZES = (100_000, 1_000_000)
+CASES = (FROM_SCRATCH, NOTHING_TO_DO, FROM_A_MANIFEST) = ("from scratch", "nothing to do", "nothing to do, a manifest")
 A_FOLDER = 1000
 WRITERS = 16
 
@@ -47,11 +48,11 @@ def run(sizes: tuple[int, ...] = SIZES, place: Callable[[], AbstractContextManag
         with (place or _on_disk)() as folder:
             videos, archive = f"{folder}/videos", f"{folder}/archive"
             _make_files(videos, size)
-            for case in ("from scratch", "nothing to do"):
-                if case == "nothing to do":
+            for case in CASES:
+                if case == NOTHING_TO_DO:
                     _commit_all(videos, archive)
-                found = _measured(videos, archive)
-                expected = {State.NEW: size} if case == "from scratch" else {State.DONE: size}
+                found = _measured(_manifest(videos) if case == FROM_A_MANIFEST else videos, archive)
+                expected = {State.NEW: size} if case == FROM_SCRATCH else {State.DONE: size}
                 if found["states"] != expected:
                     raise AssertionError(f"the plan must be {expected}, got {found['states']}")
                 took[case, size] = found["plan_s"]
@@ -59,7 +60,7 @@ def run(sizes: tuple[int, ...] = SIZES, place: Callable[[], AbstractContextManag
                     Row(f"{size} videos, {case}: plan", found["plan_s"], "s"),
                     Row(f"{size} videos, {case}: peak memory", found["peak_mb"], "MB"),
                 ]
-    for case in ("from scratch", "nothing to do"):
+    for case in CASES:
         per_video = [took[case, size] / size for size in (max(sizes), min(sizes))]
         rows.append(Row(f"{case}: time a video, {max(sizes)} against {min(sizes)}", per_video[0] / per_video[1], "×"))
     return rows
@@ -96,6 +97,13 @@ def _commit_all(videos: str, archive: str) -> None:
     writer.open_run()
     units = (unprobed(video).unit_id for video in find_videos([videos]))
     _touch(f"{archive}/{unit_path(commits_folder(writer.run_key), unit_id)}" for unit_id in units)
+
+
+def _manifest(videos: str) -> str:
+    """A manifest of all the videos, beside their folder; each entry of it is looked up by itself."""
+    manifest = f"{videos}.txt"
+    storage.write_bytes(manifest, "\n".join(video.uri for video in find_videos([videos])).encode())
+    return manifest
 
 
 def _touch(uris: Iterable[str]) -> None:

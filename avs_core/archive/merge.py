@@ -9,7 +9,6 @@ that is read.
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise, product
@@ -313,8 +312,7 @@ def _together(videos: Iterable[VideoParts]) -> Iterator[list[VideoParts]]:
 def _contents(archive: str, videos: list[VideoParts]) -> list[pa.Table]:
     """The tables of each commit of each video: data, frames, data, frames, …"""
     records = [file for video in videos for commit in video.commits for file in (commit.data, commit.frames)]
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda record: _unit_table(archive, record), records))
+    return list(storage.in_threads(lambda record: _unit_table(archive, record), records, READERS))
 
 
 def _unit_table(archive: str, record: FileRecord) -> pa.Table:

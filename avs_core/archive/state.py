@@ -7,7 +7,6 @@ snapshot holds was complete when it was made, and stays so.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -131,9 +130,8 @@ def covered_units(opened: OpenSnapshot | None, among: Collection[str] | None = N
 
 def read_records(archive: str, folder: str, kind: type[Record], names: Iterable[str]) -> list[Record]:
     """The JSON records of these units in a folder, sorted by unit id."""
-    uris = [storage.join(archive, unit_path(folder, unit_id)) for unit_id in sorted(names)]
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda uri: parse(kind, storage.read_bytes(uri), uri), uris))
+    uris = (storage.join(archive, unit_path(folder, unit_id)) for unit_id in sorted(names))
+    return list(storage.in_threads(lambda uri: parse(kind, storage.read_bytes(uri), uri), uris, READERS))
 
 
 def read_letters_of(archive: str, run_key: str, names: Iterable[str]) -> list[DeadLetter]:
@@ -141,10 +139,9 @@ def read_letters_of(archive: str, run_key: str, names: Iterable[str]) -> list[De
 
     Letters are the only records that go: people have videos tried again, and jobs forget what is settled otherwise.
     """
-    uris = [storage.join(archive, unit_path(dead_folder(run_key), unit_id)) for unit_id in sorted(names)]
-    with ThreadPoolExecutor(READERS) as pool:
-        letters = pool.map(lambda uri: find_record(DeadLetter, uri), uris)
-        return [letter for letter in letters if letter is not None]
+    uris = (storage.join(archive, unit_path(dead_folder(run_key), unit_id)) for unit_id in sorted(names))
+    letters = storage.in_threads(lambda uri: find_record(DeadLetter, uri), uris, READERS)
+    return [letter for letter in letters if letter is not None]
 
 
 @dataclass

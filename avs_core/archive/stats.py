@@ -5,7 +5,6 @@
 
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -95,8 +94,7 @@ def read_stats(archive: str, run_key: str) -> list[JobStats]:
     """The newest jobs of a run, oldest first."""
     folder = storage.join(storage.normalise(archive), stats_folder(run_key))
     uris = sorted(found.uri for found in storage.list_files(folder) if found.uri.endswith(SUFFIX))[-NEWEST:]
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda uri: parse(JobStats, storage.read_bytes(uri), uri), uris))
+    return list(storage.in_threads(lambda uri: parse(JobStats, storage.read_bytes(uri), uri), uris, READERS))
 
 
 def rates(archive: str, run_key: str) -> Rates | None:

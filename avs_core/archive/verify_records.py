@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 from avs_core import storage
@@ -98,9 +97,8 @@ def _problems(
         except NotFound:
             return []
 
-    with ThreadPoolExecutor(READERS) as pool:
-        for found in pool.map(look, sorted(names)):
-            yield from found
+    for found in storage.in_threads(look, sorted(names), READERS):
+        yield from found
 
 
 def _touch_problems(touch: TouchRecord, name: str) -> Iterator[str]:

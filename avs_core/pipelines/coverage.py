@@ -1,7 +1,6 @@
 """How much of what readers have a run holds: whether it may become the one that they get."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from avs_core import storage
@@ -76,5 +75,4 @@ def still_there(uris: Iterable[str]) -> list[bool]:
         except StorageError:
             return True
 
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(look, uris))
+    return list(storage.in_threads(look, uris, READERS))

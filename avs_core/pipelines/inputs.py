@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from avs_core import storage
 from avs_core.clip import MISSING_FINGERPRINT, VideoRef
@@ -92,9 +91,8 @@ def _nameable(listed: Iterable[VideoRef], uri: str) -> Iterator[VideoRef]:
 
 def _manifest(uri: str) -> Iterator[VideoRef]:
     folder = uri.rsplit("/", 1)[0]
-    entries = [entry if _is_absolute(entry) else f"{folder}/{entry}" for entry in manifest_entries(uri)]
-    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-        yield from pool.map(listed_video, entries)
+    entries = (entry if _is_absolute(entry) else f"{folder}/{entry}" for entry in manifest_entries(uri))
+    return storage.in_threads(listed_video, entries, LOOKS_AT_ONCE)
 
 
 def listed_video(uri: str) -> VideoRef:

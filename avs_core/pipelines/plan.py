@@ -6,7 +6,6 @@ archive costs two listings.
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -164,9 +163,8 @@ def compare_content(plan: Plan, uri: str, run_key: str) -> Plan:
             return False
 
     candidates = [video for video in changed if video.uri in earlier]
-    with ThreadPoolExecutor(READERS) as pool:
-        answers = zip(candidates, pool.map(same, candidates), strict=True)
-        touched = {video.uri for video, is_same in answers if is_same}
+    answers = zip(candidates, storage.in_threads(same, candidates, READERS), strict=True)
+    touched = {video.uri for video, is_same in answers if is_same}
     pairs = zip(plan.videos, plan.states, strict=True)
     return Plan(plan.videos, [State.TOUCHED if video.uri in touched else state for video, state in pairs])
 

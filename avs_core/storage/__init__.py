@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from avs_core.errors import InputError, NotFound
 from avs_core.storage.disk import Disk
 from avs_core.storage.store import ObjectInfo, Store
+from avs_core.storage.threads import in_threads
 
 if TYPE_CHECKING:
     from avs_core.storage.s3 import S3
@@ -32,6 +33,7 @@ __all__ = [
     "exists",
     "glob",
     "hurry",
+    "in_threads",
     "info",
     "is_directory",
     "is_file",
