@@ -2,6 +2,9 @@ import glob as stdlib_glob
 import hashlib
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +42,8 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_a_local_path_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     want = f"{tmp_path}/a b.mp4"
-    for text in ("a b.mp4", "./a b.mp4", "x/../a b.mp4", f"{tmp_path}//a b.mp4", f"file://{tmp_path}/a%20b.mp4"):
+    texts = ("a b.mp4", "./a b.mp4", "x/../a b.mp4", f"{tmp_path}//a b.mp4", f"//{tmp_path}/a b.mp4")
+    for text in (*texts, f"file://{tmp_path}/a%20b.mp4", f"file:///{tmp_path}/a%20b.mp4"):
         assert storage.normalise(text) == want
     assert storage.normalise(f"file://localhost{tmp_path}/a b.mp4") == want
     assert storage.normalise("s3://bucket/a/b/") == "s3://bucket/a/b"
@@ -172,12 +176,14 @@ def test_a_listing_goes_over_many_pages(s3_bucket: str) -> None:
 
 
 PATTERNS = ["*.mp4", "a/*", "a/?.mp4", "**/*.mp4", "**", "[ab]/*.mp4", "[!a]/*", "a/**/y.mp4", "*/*", "x.mp4", "no*"]
+PATTERNS += ["[!]]", "[]!]", "[!]", "[^a]/x.mp4", "[[]", "**/*line*", "a\nline/*"]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_glob_finds_what_the_standard_library_finds(root: str, tmp_path: Path, pattern: str) -> None:
     mirror = tmp_path / "mirror"
-    for name in ("x.mp4", "a/x.mp4", "a/y.mp4", "a/b/y.mp4", "b/x.mp4", "c/x.txt", "a/xx.mp4"):
+    plain = ("x.mp4", "a/x.mp4", "a/y.mp4", "a/b/y.mp4", "b/x.mp4", "c/x.txt", "a/xx.mp4")
+    for name in (*plain, "]", "!", "[", "^", "a\nline/a line.mp4"):
         (mirror / name).parent.mkdir(parents=True, exist_ok=True)
         (mirror / name).write_bytes(b"")
         storage.write_bytes(storage.join(root, "tree", name), b"")
@@ -190,6 +196,41 @@ def test_a_glob_finds_what_the_standard_library_finds(root: str, tmp_path: Path,
         if (mirror / name).is_file()
     }
     assert sorted(found) == sorted(expected)
+
+
+def test_a_fault_of_the_disk_within_a_file_is_the_stores() -> None:
+    with storage.open_read("/proc/self/mem") as file, pytest.raises(NotApplied, match="could not read /proc/self/mem"):
+        file.read(10)  # where nothing is mapped: the same error as of a bad sector
+    with storage.open_read("/proc/self/mem") as file, pytest.raises(NotApplied):
+        file.read()
+
+
+@pytest.mark.parametrize("listed", ["folder", "folder/*"])
+def test_who_may_not_look_at_a_file_of_a_listing_is_told(tmp_path: Path, listed: str) -> None:
+    """As another user than root, which may look at everything."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed/a.mp4").write_bytes(b"a")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/a.mp4").symlink_to(tmp_path / "closed/a.mp4")
+    (tmp_path / "folder/nowhere.mp4").symlink_to("x" * 300)
+    assert [found.size for found in storage.glob(str(tmp_path / "folder/*"))] == [1]
+    (tmp_path / "closed").chmod(0)
+    code = (
+        "import os, sys; from avs_core import storage; from avs_core.errors import AccessDenied\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "try: print([*(storage.glob if '*' in sys.argv[1] else storage.list_files)(sys.argv[1])])\n"
+        "except AccessDenied as error: print('denied:', error)"
+    )
+    for folder in [tmp_path / "folder", tmp_path, *tmp_path.parents]:
+        if Path(tempfile.gettempdir()) in folder.parents:  # pytest's own
+            folder.chmod(0o755)
+    try:
+        said = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / listed)], check=True, capture_output=True, text=True
+        )
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert said.stdout.startswith(f"denied: could not look at {tmp_path}/folder/a.mp4")
 
 
 def test_a_glob_needs_its_bucket() -> None:

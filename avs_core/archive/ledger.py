@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from avs_core import storage
 from avs_core.archive.layout import commits_folder, dead_folder, staging, touched_folder, unit_ids
 from avs_core.archive.state import read_letters_of
+from avs_core.errors import CorruptArchive
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,13 @@ def _settled(ledger: Ledger) -> dict[str, bool]:
 def _cut(unit_id: str) -> tuple[str, int]:
     """The video key in a unit's id, and into how many units the video was cut."""
     key, _, part = unit_id.partition("-")
-    return key, int(part.partition("of")[2])
+    try:
+        return key, int(part.partition("of")[2])
+    except ValueError:
+        raise CorruptArchive(
+            f"a record of an archive must have the name of a unit, got {unit_id}.json: a file of another kind lies "
+            f"among commits, letters or staged units; take it away"
+        ) from None
 
 
 def video_ids(keys: Iterable[str]) -> set[str]:

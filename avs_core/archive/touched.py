@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from avs_core import storage
 from avs_core.archive.commit import settle
 from avs_core.archive.layout import CommitInfo, TouchRecord, VideoRecord, touched_folder, unit_path
-from avs_core.archive.ledger import Ledger, video_keys
+from avs_core.archive.ledger import Ledger, dead_keys
 from avs_core.archive.schema import canonical_json
 from avs_core.archive.versions import newest_commits
 from avs_core.clip import VideoRef, video_key_of
@@ -46,9 +46,10 @@ def earlier_versions(archive: str, run_key: str, ledger: Ledger, videos: Iterabl
     """By URI, what would have to be written down if the video turns out to be as it was.
 
     Left out are those that can't be: of another size, with an earlier version that nobody hashed, or with none; and
-    those of which a part is dead, since what was touched is done and nobody would look at the part again.
+    those of which a part is dead or its letter in doubt, since what was touched is done and nobody would look at the
+    part again.
     """
-    partly_dead = video_keys(ledger).dead
+    partly_dead = dead_keys(ledger)
     by_id = {video.video_id: video for video in videos}
     newest = newest_commits(archive, run_key, ledger, by_id.keys())
     return {

@@ -24,7 +24,7 @@ from avs_core.archive.layout import (
 )
 from avs_core.archive.ledger import VIDEO_ID, Ledger, VideoKeys, load_ledger, video_keys
 from avs_core.archive.snapshots import NO_FILE
-from avs_core.archive.state import load_state, read_records
+from avs_core.archive.state import READERS, load_state, read_records
 from avs_core.clip import MISSING_FINGERPRINT, VideoRef, video_key_of
 
 AGAIN = "@"
@@ -47,7 +47,8 @@ def as_versions(uri: str, run_key: str, videos: Sequence[VideoRef], ledger: Ledg
     several = {video_id for video_id, versions in by_video if len([*versions]) > 1}
     asked = {video.video_id for video in videos if video.video_id in several or video.video_key not in settled}
     shown = _shown(archive, run_key, ledger, asked) if asked else _Shown({}, frozenset())
-    run = _Run(archive, run_key, ledger, keys, shown.left_out)
+    touched = [key for video in videos if video.video_id in shown.newest and (key := video.video_key) in ledger.touched]
+    run = _Run(archive, run_key, ledger, keys, shown.left_out, _touches(archive, run_key, touched))
     return [
         run.as_version(video, shown.newest[video.video_id])
         if video.video_id in shown.newest and video.fingerprint != MISSING_FINGERPRINT
@@ -106,6 +107,7 @@ class _Run:
     ledger: Ledger
     keys: VideoKeys
     left_out: frozenset[str]
+    as_keys: dict[str, str]
 
     def as_version(self, video: VideoRef, newest: CommitInfo) -> VideoRef:
         """The video, or as often put back as it takes to be what readers see, or newer than that and not done yet."""
@@ -124,11 +126,17 @@ class _Run:
         """Whether the video has these masks: they are its own, or it was touched."""
         if video.fingerprint == newest.video.fingerprint:
             return True
-        if video.video_key not in self.ledger.touched:
-            return False
-        uri = storage.join(self.archive, unit_path(touched_folder(self.run_key), video.video_key))
-        touch = find_record(TouchRecord, uri)
-        return touch is not None and touch.as_key == video_key_of(newest.unit_id)
+        key = video.video_key
+        if key in self.ledger.touched and key not in self.as_keys:  # one that was put back
+            self.as_keys.update(_touches(self.archive, self.run_key, [key]))
+        return self.as_keys.get(key) == video_key_of(newest.unit_id)
+
+
+def _touches(archive: str, run_key: str, keys: Sequence[str]) -> dict[str, str]:
+    """By the keys of touched versions, those whose masks they have; side by side, a record each."""
+    uris = (storage.join(archive, unit_path(touched_folder(run_key), key)) for key in keys)
+    records = storage.in_threads(lambda uri: find_record(TouchRecord, uri), uris, READERS)
+    return {key: touch.as_key for key, touch in zip(keys, records, strict=True) if touch is not None}
 
 
 def order_of(video: VideoRef | VideoRecord) -> tuple[int, str]:

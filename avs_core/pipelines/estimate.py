@@ -1,8 +1,10 @@
 """What is left to do, in hours and money: the sizes of a plan's files times what earlier jobs measured."""
 
+import math
 from dataclasses import dataclass
 
 from avs_core.archive.stats import Rates
+from avs_core.errors import InputError
 from avs_core.pipelines.plan import Plan, State
 from avs_core.pipelines.schedule_config import HOUR_S
 
@@ -28,8 +30,12 @@ class Estimate:
 def estimate(plan: Plan, rates: Rates, cpu_hour: float | None = None, gpu_hour: float | None = None) -> Estimate:
     """What the pending videos will take, at prices of an hour of a CPU and of a GPU.
 
-    `rates` are of other videos: half as many bytes a second, and it is wrong by two.
+    `rates` are of other videos: half as many bytes a second, and it is wrong by two. Raises InputError for prices below
+    0 and such that are no number.
     """
+    for price in (cpu_hour, gpu_hour):
+        if price is not None and not 0 <= price < math.inf:
+            raise InputError(f"the price of an hour must be 0 or more, got {price}")
     pending = plan.of(*(state for state in State if state.to_do and state != State.TOUCHED))
     size = sum(video.size for video in pending)
     video_hours = size * rates.video_s_per_byte / HOUR_S

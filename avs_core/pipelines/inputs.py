@@ -92,7 +92,14 @@ def _nameable(listed: Iterable[VideoRef], uri: str) -> Iterator[VideoRef]:
 def _manifest(uri: str) -> Iterator[VideoRef]:
     folder = uri.rsplit("/", 1)[0]
     entries = (entry if _is_absolute(entry) else f"{folder}/{entry}" for entry in manifest_entries(uri))
-    return storage.in_threads(listed_video, entries, LOOKS_AT_ONCE)
+
+    def look(entry: str) -> VideoRef:
+        try:
+            return listed_video(entry)
+        except InputError as error:
+            raise InputError(f"an entry of {uri} can't be: {error}") from error
+
+    return storage.in_threads(look, entries, LOOKS_AT_ONCE)
 
 
 def listed_video(uri: str) -> VideoRef:

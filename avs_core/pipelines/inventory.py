@@ -10,7 +10,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import unquote_plus
 
@@ -32,6 +32,9 @@ MAX_OBJECTS = 50_000_000
 
 MAX_KEY = 1024
 """S3 itself allows 1024 bytes."""
+
+MAX_SIZE = 2**63 - 1
+"""Bytes: S3 itself allows 50 TB, a plan's column this."""
 
 Entry = dict[str, Any]
 """Of one object: the values of NEEDED, and those of OPTIONAL that there are."""
@@ -89,15 +92,30 @@ def _check(key: str, number: int, name: str) -> None:
 
 
 def _video(entry: Entry) -> VideoRef:
-    modified = entry["lastmodifieddate"]
-    if isinstance(modified, str):
-        modified = datetime.fromisoformat(modified)
+    size = int(entry["size"])
+    if not 0 <= size <= MAX_SIZE:
+        raise ValueError(f"a size must be 0 to {MAX_SIZE} bytes, got {size}")
     return VideoRef(
-        uri=f"s3://{entry['bucket']}/{entry['key']}",
-        size=int(entry["size"]),
-        fingerprint=f"{entry['etag'].strip(chr(34))}-{int(entry['size'])}",
-        modified_us=round(modified.timestamp() * 1_000_000),
+        uri=f"s3://{_text(entry, 'bucket')}/{_text(entry, 'key')}",
+        size=size,
+        fingerprint=f"{_text(entry, 'etag').strip(chr(34))}-{size}",
+        modified_us=round(_time(entry["lastmodifieddate"]).timestamp() * 1_000_000),
     )
+
+
+def _text(entry: Entry, column: str) -> str:
+    value = entry[column]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{column} must be text, got {value!r}")
+    return value
+
+
+def _time(value: object) -> datetime:
+    """When an object was written; inventories are in UTC, and Parquet's need not say so."""
+    time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(time, datetime):
+        raise ValueError(f"lastmodifieddate must be a time, got {value!r}")
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _is_there(entry: Entry) -> bool:

@@ -116,10 +116,11 @@ def _parquet(file: io.BufferedReader, uri: str) -> Generator[str, None, None]:
     schema = pq.read_schema(file)
     name = _uri_column(schema.names, uri)
     columns = [name, STATE] if set(schema.names) >= PLAN_COLUMNS else [name]
+    for column in columns:
+        _check_text(schema, column, uri)
     file.seek(0)
     opened = pq.ParquetFile(file, read_dictionary=columns)
     for column in columns:
-        _check_text(opened.schema_arrow.field(column), uri)
         _check_footer(opened.metadata, column, uri)
     for batch in opened.iter_batches(BATCH, columns=columns):
         for values in batch.columns:
@@ -130,7 +131,10 @@ def _parquet(file: io.BufferedReader, uri: str) -> Generator[str, None, None]:
         yield from (value for value in batch.column(name).to_pylist() if value)
 
 
-def _check_text(field: pa.Field, uri: str) -> None:
+def _check_text(schema: pa.Schema, column: str, uri: str) -> None:
+    if schema.names.count(column) > 1:
+        raise InputError(f"a manifest must have one column {column}; {uri} has {schema.names.count(column)}")
+    field = schema.field(column)
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InputError(f"the column {field.name} of a manifest must be text; that of {uri} is {kind}")

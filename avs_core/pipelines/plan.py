@@ -42,7 +42,7 @@ class State(StrEnum):
     NEW = "new"  # no run knows it
     CHANGED = "changed"  # known in another version
     TOUCHED = "touched"  # written again with the content it had: its masks stand
-    STALE = "stale model"  # done by another run: other weights, thresholds or settings
+    STALE = "stale model"  # known in this version to another run alone: other weights, thresholds or settings
     IN_PROGRESS = "in progress"  # some of its units are done, or its dead letter is in doubt
     DONE = "done"
     DEAD = "dead"  # settled, and a part of it could not be done
@@ -117,12 +117,13 @@ def make_plan(videos: Sequence[VideoRef], uri: str, run_key: str, ledger: Ledger
     archive = storage.normalise(uri)
     here = video_keys(ledger or load_ledger(archive, run_key, decoder_versions()))
     ids_here = video_ids([*here.done, *here.dead, *here.begun])
-    done_elsewhere: set[str] = set()
+    elsewhere: set[str] = set()
     ids_elsewhere: set[str] = set()
     for other in sorted(unit_ids(archive, RUNS) - {run_key}):
         keys = video_keys(load_ledger(archive, other))
-        done_elsewhere |= keys.done
-        ids_elsewhere |= video_ids([*keys.done, *keys.dead, *keys.begun])
+        known = keys.done | keys.dead | keys.begun
+        elsewhere |= known
+        ids_elsewhere |= video_ids(known)
 
     def state(video: VideoRef) -> State:
         key = video.video_key
@@ -134,7 +135,7 @@ def make_plan(videos: Sequence[VideoRef], uri: str, run_key: str, ledger: Ledger
             return State.IN_PROGRESS
         if video.video_id in ids_here:
             return State.CHANGED
-        if key in done_elsewhere:
+        if key in elsewhere:
             return State.STALE
         return State.CHANGED if video.video_id in ids_elsewhere else State.NEW
 

@@ -97,8 +97,10 @@ class Totals:
 
         Within a round, when there are many more than at the last look.
         """
+        if len(self.dead) % JUDGED_EVERY:
+            return
         among = plan.settled + self.taken
-        if among >= JUDGED_FROM and not len(self.dead) % JUDGED_EVERY:
+        if among >= JUDGED_FROM:
             check_dead_share(plan.counts[State.DEAD] + len(self.dead), among, config)
 
     def metrics(self) -> dict[str, float]:

@@ -61,6 +61,7 @@ def normalise(uri: str) -> str:
     if not uri or "\0" in uri:
         raise InputError("a path or URI must not be empty or hold a null byte")
     if not mark:
+        uri = re.sub("^/+", "/", uri)  # pathlib keeps two, and one file would have two names
         return str(Path(uri).absolute()) if ".." not in Path(uri).parts else str(Path(uri).resolve())
     if scheme == "file":
         return _local(unquote(rest), uri)
@@ -220,7 +221,7 @@ def glob(pattern: str) -> Iterator[ObjectInfo]:
         raise InputError(f"a glob must name its bucket, got {pattern}")
     rest = pattern[len(folder) + 1 :]
     try:
-        matches = re.compile(_expression(rest)).fullmatch
+        matches = re.compile(_expression(rest), re.DOTALL).fullmatch
     except re.error as error:
         raise InputError(
             f"[…] in a name that is no file's is a set of characters, such as [a-z]; {pattern} has none that can be: "
@@ -239,10 +240,11 @@ def _expression(pattern: str) -> str:
 
 
 def _set_or_text(token: str) -> str:
-    if not (token.startswith("[") and token.endswith("]") and len(token) > 2):
+    inner = token[1:-1]
+    if not (token.startswith("[") and token.endswith("]") and inner not in ("", "!")):
         return re.escape(token)
-    inner = token[1:-1].replace("\\", "\\\\")
-    return f"[^/{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
+    chosen = re.sub(r"([\\\]\[^])", r"\\\1", inner.removeprefix("!"))
+    return f"[^/{chosen}]" if inner.startswith("!") else f"[{chosen}]"
 
 
 def arrow_filesystem(uri: str) -> tuple[Any, str]:

@@ -26,8 +26,24 @@ READS = ("read", "look at")
 NO_FILE = (errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """A folder, a link to itself and a name that no file can have: there is nothing to read, today or tomorrow."""
 
-NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""A file that has gone, a link that leads to nothing or to itself: not there."""
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""A file that has gone, a link that leads to nothing, to itself or to what no name can be: not there."""
+
+
+BUFFER = 1 << 16
+"""Bytes that are read ahead; larger reads go past it."""
+
+
+class _File(io.FileIO):
+    """A file whose reads fail as its opening does: a bad sector, or a share that is away, is the store's fault."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        with _translated("read", str(self.name)):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with _translated("read", str(self.name)):
+            return super().readall()
 
 
 class Disk:
@@ -35,7 +51,7 @@ class Disk:
 
     def open_read(self, path: str) -> io.BufferedReader:
         with _translated("read", path):
-            return Path(path).open("rb")
+            return io.BufferedReader(_File(path), BUFFER)
 
     def read(self, path: str) -> bytes:
         with _translated("read", path):
@@ -195,12 +211,13 @@ def _key(entry: os.DirEntry[str]) -> bytes:
 
 def _listed(path: str) -> Iterator[ObjectInfo]:
     """The facts of a directory's entry, if it is a file and still there."""
-    try:
-        facts = Path(path).stat()
-    except OSError as error:
-        if error.errno in NOWHERE:
-            return
-        raise
+    with _translated("look at", path):
+        try:
+            facts = Path(path).stat()
+        except OSError as error:
+            if error.errno in NOWHERE:
+                return
+            raise
     if stat.S_ISREG(facts.st_mode):
         yield _info(path, facts)
 

@@ -4,6 +4,7 @@ from avs_core import storage
 from avs_core.archive.ledger import Ledger, VideoKeys, load_ledger, video_keys
 from avs_core.archive.staging import VideoWriter
 from avs_core.clip import Unit
+from avs_core.errors import CorruptArchive
 from tests.archive import sample
 
 
@@ -22,6 +23,14 @@ def test_the_names_suffice(archive: str, monkeypatch: pytest.MonkeyPatch) -> Non
     expected = Ledger(frozenset({one.unit_id}), frozenset({two.unit_id, dead.unit_id}))
     assert load_ledger(archive, writer.run_key) == expected
     assert load_ledger(archive, "r0") == Ledger()
+
+
+def test_a_file_of_another_kind_among_the_records_is_named(archive: str) -> None:
+    writer = sample.opened(archive)
+    sample.commit(writer, sample.units(sample.video())[0])
+    storage.write_bytes(storage.join(archive, f"_commits/run={writer.run_key}/notes.json"), b"{}")
+    with pytest.raises(CorruptArchive, match=r"got notes\.json"):
+        video_keys(load_ledger(archive, writer.run_key))
 
 
 def test_a_unit_that_is_both_counts_as_committed(archive: str) -> None:

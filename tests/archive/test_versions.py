@@ -1,5 +1,6 @@
 """Files that are put back: an older copy, or the very one of before, is what readers see in the end."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -122,8 +123,29 @@ def test_what_is_partly_dead_is_not_done_because_it_was_touched(archive: str) ->
     touched = replace(A, fingerprint="again-7", modified_us=5_000)
     ledger = load_ledger(archive, KEY)
     assert earlier_versions(archive, KEY, ledger, [touched]) == {}
+    compact(archive)
+    in_doubt = load_ledger(archive, KEY, "another decoder")
+    assert in_doubt.doubtful
+    assert earlier_versions(archive, KEY, in_doubt, [touched]) == {}, "whose dead part the new decoder may do"
     sample.commit(writer, second)
     assert earlier_versions(archive, KEY, load_ledger(archive, KEY), [touched])
+
+
+def test_what_was_touched_is_looked_up_side_by_side(archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    films = [replace(A, uri=f"s3://videos/{name}.mp4") for name in "ab"]
+    for film in films:
+        night(archive, film)
+        touch(archive, replace(film, fingerprint="touched-7", modified_us=1_500))
+    both, read = threading.Barrier(2), storage.read_bytes
+
+    def together(uri: str) -> bytes:
+        if "/_touched/" in uri:
+            both.wait(30)
+        return read(uri)
+
+    monkeypatch.setattr(storage, "read_bytes", together)
+    listed = [replace(film, fingerprint="touched-7", modified_us=1_500) for film in films]
+    assert make_plan(as_versions(archive, KEY, listed), archive, KEY).states == [State.DONE, State.DONE]
 
 
 def test_nothing_is_opened_where_nothing_was_put_back(archive: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,22 @@ def test_where_the_rest_cannot_help_any_more_a_round_need_not_come_to_its_end() 
         counted.check_doomed(TENTH, FRESH)
 
 
+def test_the_look_within_a_round_does_not_count_a_million_videos_for_each_dead_one() -> None:
+    class Counted(Plan):
+        looks = 0
+
+        @property
+        def settled(self) -> int:
+            Counted.looks += 1
+            return 0
+
+    plan, counted = Counted([], []), Totals()
+    for number in range(2 * JUDGED_EVERY):
+        counted.add(row(number, DEAD))
+        counted.check_doomed(SegmentConfig(archive="/masks", max_dead_share=1.0), plan)
+    assert Counted.looks == 2
+
+
 def test_the_first_folder_may_be_broken() -> None:
     counted = totals(good=0, dead=JUDGED_EVERY)
     counted.taken = JUDGED_FROM - 1

@@ -8,6 +8,7 @@ import pytest
 
 from avs_core.archive.stats import JobStats, Rates, rates, record_stats, stats_folder
 from avs_core.clip import VideoRef
+from avs_core.errors import InputError
 from avs_core.pipelines.estimate import estimate
 from avs_core.pipelines.plan import Plan, State
 from tests.archive import sample
@@ -68,6 +69,12 @@ def test_records_of_before_the_cluster_was_looked_at_are_read(archive: str) -> N
     file.write_text(json.dumps(old))
     # the GPUs that were held are known; of the CPUs no more than those at work
     assert rates(archive, one.run_key) == Rates(0.2, wall_s=0.5, cpu_s=0.12, gpu_s=0.5, busy_cpu_s=0.12, busy_gpu_s=0.3)
+
+
+@pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
+def test_a_price_that_can_not_be_is_refused(price: float) -> None:
+    with pytest.raises(InputError, match="price of an hour must be 0 or more"):
+        estimate(Plan([], []), Rates(0.2, 0.5, 0.25, 0.125, 0.125, 0.0625), 2.0, price)
 
 
 def test_an_estimate_counts_what_is_to_be_segmented() -> None:

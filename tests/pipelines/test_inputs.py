@@ -127,6 +127,26 @@ def test_an_input_that_names_nothing_is_said_so(folder: Path, inputs: list[str])
         find_videos([text.format(folder) for text in inputs])
 
 
+@pytest.mark.parametrize(
+    ("table", "rule"),
+    [
+        (pa.table({"uri": [["a.mp4"]]}), "must be text"),
+        (pa.Table.from_arrays([pa.array(["a.mp4"])] * 2, names=["uri", "uri"]), "must have one column uri"),
+    ],
+    ids=["a list", "twice"],
+)
+def test_a_parquet_manifest_has_one_column_of_text(folder: Path, table: pa.Table, rule: str) -> None:
+    pq.write_table(table, folder / "list.parquet")
+    with pytest.raises(InputError, match=rule):
+        find_videos([str(folder / "list.parquet")])
+
+
+def test_an_entry_that_can_not_be_is_refused_with_the_name_of_its_manifest(folder: Path) -> None:
+    (folder / "list.txt").write_text("http://host/a.mp4\n")
+    with pytest.raises(InputError, match=r"an entry of .*list\.txt can't be: .*got http://host/a\.mp4"):
+        find_videos([str(folder / "list.txt")])
+
+
 def test_a_manifest_without_a_known_column_names_those_it_has(folder: Path) -> None:
     (folder / "list.csv").write_text("id,filename\n1,a.mp4\n")
     with pytest.raises(InputError, match="id, filename"):

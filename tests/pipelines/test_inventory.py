@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,6 +108,44 @@ def test_a_damaged_inventory_is_refused(content: bytes, columns: str, s3_bucket:
     uri = put_inventory(s3_bucket, "CSV", content, columns)
     with pytest.raises(InputError, match="inventory must have"):
         find_videos([uri])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"e_tag": None}, "etag must be text, got None"),
+        ({"e_tag": 5}, "etag must be text, got 5"),
+        ({"bucket": None}, "bucket must be text"),
+        ({"last_modified_date": None}, "must be a time"),
+        ({"last_modified_date": 1_234_567}, "must be a time"),
+        ({"size": -5}, "a size must be 0 to"),
+        ({"key": None}, "inventory must have"),
+    ],
+    ids=str,
+)
+def test_a_value_that_no_object_has_is_refused(change: dict[str, object], rule: str, s3_bucket: str) -> None:
+    storage.write_bytes(f"{s3_bucket}/films/a.mp4", b"a")
+    rows = [listed(s3_bucket)[0] | change]
+    with pytest.raises(InputError, match=rule):
+        find_videos([put_inventory(s3_bucket, "Parquet", as_parquet(rows))])
+
+
+@pytest.mark.integration
+def test_times_without_a_zone_are_utc_wherever_the_machine_is(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write_bytes(f"{s3_bucket}/films/a.mp4", b"a")
+    expected = find_videos([f"{s3_bucket}/films"])
+    row = listed(s3_bucket)[0]
+    modified = row["last_modified_date"]
+    assert isinstance(modified, datetime)
+    uri = put_inventory(s3_bucket, "Parquet", as_parquet([row | {"last_modified_date": modified.replace(tzinfo=None)}]))
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert find_videos([uri]) == expected
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_another_manifest_json_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -39,11 +39,12 @@ def states(plan: Plan) -> dict[str, State]:
 
 def test_every_state_is_told_from_names(place: str) -> None:
     archive = storage.join(place, "archive")
-    names = ("new", "changed", "stale", "begun", "done", "dead", "half", "misjudged")
+    names = ("new", "changed", "stale", "lost", "begun", "done", "dead", "half", "misjudged")
     videos = {name: put(place, f"{name}.mp4", name.encode()) for name in names}
     now, before = sample.opened(archive, software=software()), sample.opened(archive, OTHER)
     sample.commit(now, sample.units(replace(videos["changed"], fingerprint="older"))[0])
     sample.commit(before, sample.units(videos["stale"])[0])
+    before.dead_letter(sample.units(videos["lost"])[0], "unreadable", "", "probe")
     sample.commit(now, sample.units(videos["begun"], 2)[1])
     for unit in sample.units(videos["done"], 2):
         sample.commit(now, unit)
@@ -59,6 +60,7 @@ def test_every_state_is_told_from_names(place: str) -> None:
         "new.mp4": State.NEW,
         "changed.mp4": State.CHANGED,
         "stale.mp4": State.STALE,
+        "lost.mp4": State.STALE,
         "begun.mp4": State.IN_PROGRESS,
         "done.mp4": State.DONE,
         "dead.mp4": State.DEAD,
@@ -66,7 +68,7 @@ def test_every_state_is_told_from_names(place: str) -> None:
         "misjudged.mp4": State.IN_PROGRESS,
     }
     assert sorted(video.uri for video in plan.pending) == sorted(
-        videos[name].uri for name in ("new", "changed", "stale", "begun", "misjudged")
+        videos[name].uri for name in ("new", "changed", "stale", "lost", "begun", "misjudged")
     )
     assert (plan.settled, plan.counts[State.DEAD], plan.counts[State.DELETED]) == (3, 2, 0)
 
