@@ -90,6 +90,17 @@ def dead_keys(ledger: Ledger) -> set[str]:
     return keys.dead | {key for key, _ in map(_cut, ledger.doubtful)} - keys.done
 
 
+def shares_left(ledger: Ledger) -> dict[str, float]:
+    """Of each video that is begun, by its key, the share of its units that are neither done nor dead."""
+    begun = video_keys(ledger).begun
+    there = Counter(map(_cut, ledger.committed | ledger.staged | ledger.dead))
+    left: dict[str, float] = {}
+    for (key, of), count in there.items():
+        if key in begun:  # in another cut before, perhaps: a job ends the one of which most is there
+            left[key] = min(1 - count / of, left.get(key, 1.0))
+    return left
+
+
 def _settled(ledger: Ledger) -> dict[str, bool]:
     """Of each video that has a committed or dead unit, whether one cut of it is whole."""
     whole: dict[str, bool] = {}

@@ -13,7 +13,8 @@ from avs_core.pipelines.schedule_config import HOUR_S
 class Estimate:
     """Hours of video, of the clock on a cluster like the earlier ones, of its CPUs and GPUs, and of these at work.
 
-    `cost` is that of all the hours, at work or not, if prices are known.
+    `bytes` are those of whole files, `video_hours` what is left of them; `cost` is that of all the hours, at work or
+    not, if prices are known.
     """
 
     videos: int
@@ -38,7 +39,8 @@ def estimate(plan: Plan, rates: Rates, cpu_hour: float | None = None, gpu_hour: 
             raise InputError(f"the price of an hour must be 0 or more, got {price}")
     pending = plan.of(*(state for state in State if state.to_do and state != State.TOUCHED))
     size = sum(video.size for video in pending)
-    video_hours = size * rates.video_s_per_byte / HOUR_S
+    left = sum(video.size * plan.left.get(video.uri, 1.0) for video in pending)
+    video_hours = left * rates.video_s_per_byte / HOUR_S
     cpu, gpu = video_hours * rates.cpu_s, video_hours * rates.gpu_s
     priced = cpu_hour is not None or gpu_hour is not None
     return Estimate(

@@ -5,8 +5,8 @@ archive costs two listings.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from avs_core import storage
 from avs_core.archive.layout import RUNS, CommitInfo, commits_folder, unit_ids
-from avs_core.archive.ledger import VIDEO_ID, Ledger, load_ledger, video_ids, video_keys
+from avs_core.archive.ledger import VIDEO_ID, Ledger, load_ledger, shares_left, video_ids, video_keys
 from avs_core.archive.state import READERS, read_records
 from avs_core.archive.touched import content_hash, earlier_versions
 from avs_core.archive.versions import as_versions
@@ -56,10 +56,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Plan:
-    """The videos that were found, sorted by URI, and the state of each."""
+    """The videos that were found, sorted by URI, and the state of each.
+
+    `left` is, by URI, the share of a video's seconds that is not done, of those in progress; about, since of a video's
+    units the last is shorter.
+    """
 
     videos: Sequence[VideoRef]
     states: Sequence[State]
+    left: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def pending(self) -> list[VideoRef]:
@@ -115,7 +120,8 @@ def make_plan(videos: Sequence[VideoRef], uri: str, run_key: str, ledger: Ledger
     `with_deleted`). `ledger` is the run's, if it was loaded already.
     """
     archive = storage.normalise(uri)
-    here = video_keys(ledger or load_ledger(archive, run_key, decoder_versions()))
+    ledger = ledger or load_ledger(archive, run_key, decoder_versions())
+    here = video_keys(ledger)
     ids_here = video_ids([*here.done, *here.dead, *here.begun])
     elsewhere: set[str] = set()
     ids_elsewhere: set[str] = set()
@@ -139,7 +145,9 @@ def make_plan(videos: Sequence[VideoRef], uri: str, run_key: str, ledger: Ledger
             return State.STALE
         return State.CHANGED if video.video_id in ids_elsewhere else State.NEW
 
-    return Plan(videos, [state(video) for video in videos])
+    states, left = [state(video) for video in videos], shares_left(ledger)
+    begun = (video for video, found in zip(videos, states, strict=True) if found == State.IN_PROGRESS)
+    return Plan(videos, states, {video.uri: left[video.video_key] for video in begun if video.video_key in left})
 
 
 def plan_found(videos: Sequence[VideoRef], uri: str, run_key: str) -> Plan:
@@ -167,7 +175,7 @@ def compare_content(plan: Plan, uri: str, run_key: str) -> Plan:
     answers = zip(candidates, storage.in_threads(same, candidates, READERS), strict=True)
     touched = {video.uri for video, is_same in answers if is_same}
     pairs = zip(plan.videos, plan.states, strict=True)
-    return Plan(plan.videos, [State.TOUCHED if video.uri in touched else state for video, state in pairs])
+    return replace(plan, states=[State.TOUCHED if video.uri in touched else state for video, state in pairs])
 
 
 def with_deleted(plan: Plan, uri: str) -> Plan:
@@ -185,4 +193,4 @@ def with_deleted(plan: Plan, uri: str) -> Plan:
     rows = [*zip(plan.videos, plan.states, strict=True)]
     rows += [(video, State.DELETED) for uri_, video in gone.items() if not there[uri_]]
     rows.sort(key=lambda row: row[0].uri)
-    return Plan([video for video, _ in rows], [state for _, state in rows])
+    return Plan([video for video, _ in rows], [state for _, state in rows], plan.left)

@@ -274,9 +274,10 @@ class _Job:
                 self.totals.probed += 1
                 self.patience.moved()
                 if row["status"] == OK:
-                    self.totals.probed_seconds += units[-1].stop_s
                     begun = as_begun(self.writer.uri, self.writer.run_key, units, self.ledger)
-                    rows.extend(rows_of(begun, self.ledger))
+                    missing = rows_of(begun, self.ledger)
+                    self.totals.probed_seconds += sum(map(seconds_of, missing))
+                    rows.extend(missing)
                 elif row["status"] == TOUCHED:
                     self._touch(row, earlier)
                 else:

@@ -10,7 +10,9 @@ from avs_core.archive.stats import JobStats, Rates, rates, record_stats, stats_f
 from avs_core.clip import VideoRef
 from avs_core.errors import InputError
 from avs_core.pipelines.estimate import estimate
-from avs_core.pipelines.plan import Plan, State
+from avs_core.pipelines.plan import Plan, State, make_plan
+from avs_core.pipelines.provenance import software
+from avs_core.pipelines.schedule_config import HOUR_S
 from tests.archive import sample
 
 JOB = JobStats(
@@ -86,3 +88,16 @@ def test_an_estimate_counts_what_is_to_be_segmented() -> None:
     assert (found.hours, found.cpu_hours, found.gpu_hours, found.cost) == (2.0, 1.0, 0.5, 6.0)
     assert (found.busy_cpu_hours, found.busy_gpu_hours) == (0.5, 0.25)
     assert estimate(plan, measured).cost is None
+
+
+def test_of_a_video_that_is_begun_what_is_left_is_estimated(archive: str) -> None:
+    film, other = sample.video("film"), sample.video("other")
+    sample.commit(writer := sample.opened(archive, software=software()), sample.units(film, 4)[0])
+    sample.commit(writer, sample.units(film, 4)[2])
+    writer.dead_letter(sample.units(film, 4)[3], "corrupt", "", "decode")
+    plan = make_plan([film, other], archive, writer.run_key)
+    assert plan.left == {film.uri: 0.25}
+    measured = Rates(HOUR_S, wall_s=1.0, cpu_s=1.0, gpu_s=1.0, busy_cpu_s=1.0, busy_gpu_s=1.0)
+    found = estimate(plan, measured)
+    assert found.video_hours == pytest.approx(film.size / 4 + other.size)
+    assert found.bytes == film.size + other.size
