@@ -6,6 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from jobs.wording import counted, size
+
 
 def compact(
     archive: str,
@@ -37,8 +39,8 @@ def compact(
         print(json_format.dumps(asdict(done)))
     else:
         print(
-            f"{done.archive}: {done.units} units taken up, {done.files_read} files read, {done.files_written} written "
-            f"({done.bytes_written / 1e6:.1f} MB); snapshot {done.snapshot} of run {done.run_key}"
+            f"{done.archive}: {counted(done.units, 'unit')} taken up, {counted(done.files_read, 'file')} read, "
+            f"{done.files_written} written ({size(done.bytes_written)}); snapshot {done.snapshot} of run {done.run_key}"
         )
     return 0
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from jobs.wording import counted
+
 if TYPE_CHECKING:
     from avs_core.archive.layout import DeadLetter
 
@@ -52,7 +54,7 @@ def list_letters(archive: str, /, *, choice: Chosen = Choice(), json: Switch = F
         Print one JSON line a dead letter instead of a table.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from avs_core.archive.read import letters_table
 
@@ -61,7 +63,11 @@ def list_letters(archive: str, /, *, choice: Chosen = Choice(), json: Switch = F
         for letter in letters:
             print(json_format.dumps(letter))
         return 0
-    table = Table("class", "stage", "attempts", "video", "message", title=f"{len(letters)} dead letters")
+    # A name is folded, not cut: it is what `avs dead show` and `retry --video` take.
+    names = Column("video", overflow="fold", ratio=1)
+    table = Table(
+        "class", "stage", "attempts", names, Column("message", ratio=1), title=counted(len(letters), "dead letter")
+    )
     for letter in letters:
         columns = ("error_class", "stage", "attempts", "video_uri", "message")
         table.add_row(*(str(letter[name]) for name in columns))
@@ -98,7 +104,7 @@ def retry(
     choice: Chosen = Choice(),
     everything: Annotated[bool, Parameter(name="all", negative="")] = False,
 ) -> int:
-    """Remove dead letters, so that the next `avs segment` takes their videos up; prints how many.
+    """Remove dead letters, so that the next `avs segment` takes their videos up.
 
     What killed its worker, crashed its decoder or stood still before runs alone then, after all others.
 
@@ -114,7 +120,8 @@ def retry(
 
     if everything == bool(choice.classes or choice.video):
         raise ConfigError("what is retried must be named, or be everything: give --class or --video, or else --all")
-    print(retry_letters(archive, _chosen(archive, choice), choice.run))
+    removed = retry_letters(archive, _chosen(archive, choice), choice.run)
+    print(f"{counted(removed, 'dead letter')} removed: the next job takes their videos up")
     return 0
 
 
@@ -131,7 +138,9 @@ def export(archive: str, path: str, /, *, choice: Chosen = Choice()) -> int:
     """
     from avs_core.archive.dead import export_letters
 
-    export_letters(_chosen(archive, choice), path)
+    letters = _chosen(archive, choice)
+    export_letters(letters, path)
+    print(f"{counted(len(letters), 'dead letter')} in {path}")
     return 0
 
 

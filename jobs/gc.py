@@ -6,6 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from jobs.wording import counted, size
+
 
 def gc(
     archive: str,
@@ -41,8 +43,9 @@ def gc(
     for path in report.removed:
         print(f"{'would remove' if dry_run else 'removed'} {path}")
     print(
-        f"{report.archive}: {len(report.removed)} files {'to remove' if dry_run else 'removed'} "
-        f"({report.removed_bytes / 1e6:.1f} MB); {report.kept_files} files and {report.kept_snapshots} snapshots stay"
+        f"{report.archive}: {counted(len(report.removed), 'file')} {'to remove' if dry_run else 'removed'} "
+        f"({size(report.removed_bytes)}); {counted(report.kept_files, 'file')} and "
+        f"{counted(report.kept_snapshots, 'snapshot')} stay"
     )
     return 0
 

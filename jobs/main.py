@@ -14,16 +14,18 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Yaml
+from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 
-from avs_core.errors import AvsError, LeaseHeld, StoppedEarly, UsageError
+from avs_core.errors import AvsError, InputError, LeaseHeld, StoppedEarly, UsageError
 
 if TYPE_CHECKING:
     from avs_core.pipelines.segment import SegmentResult
@@ -34,6 +36,7 @@ ERRORS = Console(stderr=True)
 
 app = App(
     name="avs",
+    version=lambda: version("avs-on-ray"),
     help="Finds what is making the sound in large video archives, pixel by pixel.",
     console=Console(),
     error_console=ERRORS,
@@ -79,6 +82,8 @@ def launch(
     )
     logging.getLogger("avs_core").setLevel(logging.DEBUG if verbose else logging.INFO)
     if config is not None:
+        if not config.is_file():
+            raise InputError(f"--config must name a YAML file; there is none at {config}")
         app.config = (Yaml(config, must_exist=True, use_commands_as_keys=True),)
     code = app(tokens, exit_on_error=False, print_error=False)
     return code if isinstance(code, int) else DONE
@@ -92,9 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app.meta(arguments, exit_on_error=False, print_error=False)
         return code if isinstance(code, int) else DONE
     except (CycloptsError, AvsError) as error:
-        # pydantic ends each of its messages with an address that helps nobody here.
-        lines = [line for line in str(error).splitlines() if not line.strip().startswith("For further information")]
-        ended = _Ended(type(error).__name__, "\n".join(lines), _code_of(error))
+        ended = _Ended(type(error).__name__, _said(error), _code_of(error))
     except KeyboardInterrupt:
         ended = _Ended("interrupted", "what was committed stays; the same command goes on from there", INTERRUPTED)
     except Exception as error:  # a fault of ours, of Ray or of the machine: machines must hear of it too
@@ -104,6 +107,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended = _Ended(type(error).__name__, str(error), FAILED)
     ended.say("--json" in (sys.argv[1:] if arguments is None else arguments))
     return ended.exit_code
+
+
+def _said(error: Exception) -> str:
+    """What an error says; of settings that can't be, each flag with its rule and the value seen."""
+    if not isinstance(refused := error.__cause__, ValidationError):
+        return str(error)
+    return "\n".join(
+        f"--{'.'.join(map(str, one['loc'])).replace('_', '-')}: {one['msg']}, got {one['input']!r}"
+        if one["loc"]
+        else one["msg"]
+        for one in refused.errors(include_url=False)
+    )
 
 
 def _nobody_reads() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from avs_core.pipelines.segment_config import SegmentConfig
+from jobs.wording import counted, size
 
 if TYPE_CHECKING:
     from avs_core.pipelines.estimate import Estimate
@@ -83,18 +84,18 @@ def _print(made: "Plan", key: str, expected: "Estimate | None", out: str | None)
 
     console = Console()
     sizes = made.sizes
-    console.print(f"{len(made.videos)} videos, run {key}", highlight=False)
-    table = Table("state", "videos", "GB")
+    console.print(f"{counted(len(made.videos), 'video')}, run {key}", highlight=False)
+    table = Table("state", "videos", "size")
     for state, count in made.counts.items():
         if count:
-            table.add_row(state, str(count), f"{sizes[state] / 1e9:.3f}", style="bold" if state.to_do else "")
+            table.add_row(state, str(count), size(sizes[state]), style="bold" if state.to_do else "")
     console.print(table)
     if expected is None:
         console.print("what it will take is not known: no job has measured anything in this archive yet")
     elif expected.videos:
         cost = "" if expected.cost is None else f", costs about {expected.cost:.2f}"
         console.print(
-            f"to do: {expected.videos} videos, about {_spoken(expected.video_hours)} of video; "
+            f"to do: {counted(expected.videos, 'video')}, about {_spoken(expected.video_hours)} of video; "
             f"{_spoken(expected.hours)} on a cluster as before, "
             f"{_spoken(expected.cpu_hours)} of its CPUs ({_spoken(expected.busy_cpu_hours)} at work), "
             f"{_spoken(expected.gpu_hours)} of its GPUs ({_spoken(expected.busy_gpu_hours)} at work){cost}",

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from jobs.wording import counted, size
+
 app = App(name="runs", help="The runs of an archive: list them, choose the one that readers get, remove one.")
 
 
@@ -29,7 +31,8 @@ def list_runs(archive: str, /, *, json: Annotated[bool, Parameter(negative="")] 
         for run in found:
             print(json_format.dumps(run.model_dump(mode="json")))
         return 0
-    table = Table("", Column("run", no_wrap=True), "model", "threshold", "done", "dead", "in progress")
+    names = [Column("run", no_wrap=True), Column("model", overflow="fold")]
+    table = Table("", *names, "threshold", "done", "dead", "in progress")
     for run in found:
         counts = map(str, (run.done, run.dead, run.in_progress))
         table.add_row("*" if run.current else "", run.run_key, run.model, f"{run.thresholds.get('mask')}", *counts)
@@ -76,7 +79,7 @@ def remove(archive: str, run: str, /, *, dry_run: Annotated[bool, Parameter(nega
     from avs_core.archive.removal import remove_run
 
     gone = remove_run(archive, run, dry_run)
-    print(f"{run}: {gone.files} files, {gone.bytes / 1e6:.1f} MB {'would be removed' if dry_run else 'removed'}")
+    print(f"{run}: {counted(gone.files, 'file')}, {size(gone.bytes)} {'would be removed' if dry_run else 'removed'}")
     return 0
 
 

@@ -26,7 +26,7 @@ def segment(
     Parameters
     ----------
     inputs
-        Files, directories, globs or manifests (.txt, .csv, .parquet), on disk or s3://.
+        Files, directories, globs, S3 inventories (manifest.json) or manifests (.txt, .csv, .parquet), on disk or s3://.
     json
         End with one JSON line on standard output, for machines.
     """

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from jobs.wording import counted, size
+
 
 def snapshots(archive: str, /, *, run: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     """List the snapshots of a run; each can be opened: `open_archive(archive, run, snapshot=number)`.
@@ -28,11 +30,11 @@ def snapshots(archive: str, /, *, run: str | None = None, json: Annotated[bool, 
         for row in found:
             print(json_format.dumps({**row, "made": row["made"].isoformat()}))
         return 0
-    table = Table("number", "made", "units", "rows", "frames", "files", "MB", title=f"{len(found)} snapshots")
+    table = Table("number", "made", "units", "rows", "frames", "files", "size", title=counted(len(found), "snapshot"))
     for row in found:
         made = row["made"].strftime("%Y-%m-%d %H:%M:%S")
         counts = (row["units"], row["rows"], row["frames"], row["files"])
-        table.add_row(str(row["number"]), made, *map(str, counts), f"{row['bytes'] / 1e6:.1f}")
+        table.add_row(str(row["number"]), made, *map(str, counts), size(row["bytes"]))
     Console().print(table, markup=False)
     return 0
 

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from jobs.wording import counted
+
 
 def status(archive: str, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     """Say how far each run of an archive is, which one readers get, what the last job took and who is at work.
@@ -23,14 +25,15 @@ def status(archive: str, /, *, json: Annotated[bool, Parameter(negative="")] = F
         return 0
     for run in found.runs:
         print(
-            f"{run.run_key} ({run.model}){', current' if run.current else ''}: {run.done} versions of videos done, "
-            f"{run.dead} dead, {run.in_progress} in progress"
+            f"{run.run_key} ({run.model}){', current' if run.current else ''}: "
+            f"{counted(run.done, 'version')} of videos done, {run.dead} dead, {run.in_progress} in progress"
         )
         if run.last_job is not None:
             job = run.last_job
             print(
-                f"  last job {job.started:%Y-%m-%d %H:%M} UTC: {job.videos} videos, {job.video_seconds:.0f} s of video "
-                f"in {job.seconds:.0f} s, {job.decoders} decoders, {job.segmenters} segmenters, {job.gpus} GPUs"
+                f"  last job {job.started:%Y-%m-%d %H:%M} UTC: {counted(job.videos, 'video')}, "
+                f"{job.video_seconds:.0f} s of video in {job.seconds:.0f} s, {counted(job.decoders, 'decoder')}, "
+                f"{counted(job.segmenters, 'segmenter')}, {counted(job.gpus, 'GPU')}"
             )
     if found.at_work is not None:
         by = found.at_work

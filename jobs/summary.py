@@ -5,6 +5,7 @@ from rich.table import Table
 
 from avs_core.pipelines.main_job import DoneJob
 from avs_core.pipelines.reprocess import Reprocessed
+from jobs.wording import counted
 
 MOST_ROWS = 40
 
@@ -23,24 +24,32 @@ def _print_found(done: DoneJob) -> None:
     result = done.result
     console.print(_found(done), soft_wrap=False, markup=False, emoji=False)
     if done.result.videos > MOST_ROWS:
-        console.print(f"… and {result.videos - MOST_ROWS} more videos", style="dim")
+        console.print(f"… and {counted(result.videos - MOST_ROWS, 'more video')}", style="dim")
     places = {"archive": result.archive, "run": result.run_key, "MLflow run": done.run_url, "page": done.page}
     for name, place in places.items():
         if place is not None:
             console.print(f"{name:>10}  {place}", soft_wrap=True, markup=False, highlight=False)
+    now = (
+        f"{result.segmented} segmented now: {result.video_seconds:.0f} s of video in {result.seconds:.1f} s, "
+        f"{counted(result.frames, 'frame')}, {counted(result.instances, 'instance')}"
+    )
+    if not (result.segmented or result.left or result.failed):
+        now = "nothing was left to segment"
     console.print(
-        f"{result.videos} videos, {result.segmented} segmented now ({result.video_seconds:.0f} s of video in "
-        f"{result.seconds:.1f} s), {result.frames} frames, {result.instances} instances, {result.dead} dead",
+        f"{counted(result.videos, 'video')}, {result.dead} dead; {now}",
         style="yellow" if result.failed or result.dead else "green",
+        soft_wrap=True,
     )
     if result.touched:
-        console.print(f"{result.touched} videos were written again with the content they had")
+        console.print(f"{counted(result.touched, 'video')} written again with the same content")
     if result.left:
         console.print(
-            f"stopped because {result.stopped}; {result.left} videos are left for the next run", style="yellow"
+            f"stopped because {result.stopped}; {counted(result.left, 'video')} left for the next run", style="yellow"
         )
     if result.failed:
-        console.print(f"{result.failed} units could not be finished: run the same command again", style="red")
+        console.print(
+            f"{counted(result.failed, 'unit')} could not be finished: run the same command again", style="red"
+        )
 
 
 def print_scheduled(done: Reprocessed, wanted: float) -> None:

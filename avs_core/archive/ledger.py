@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from avs_core import storage
 from avs_core.archive.layout import commits_folder, dead_folder, staging, touched_folder, unit_ids
 from avs_core.archive.state import read_letters_of
-from avs_core.errors import CorruptArchive
+from avs_core.errors import CorruptArchive, InputError
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ def load_ledger(uri: str, run_key: str, decoder: str | None = None) -> Ledger:
     With `decoder`, the versions in use, letters are told apart that a job with them would not have to write again.
     """
     archive = storage.normalise(uri)
+    if storage.is_file(archive):
+        raise InputError(f"an archive must be a folder, {archive} is a file")
     committed = unit_ids(archive, commits_folder(run_key))
     letters = unit_ids(archive, dead_folder(run_key))
     dead = letters - committed

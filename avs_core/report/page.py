@@ -5,7 +5,7 @@ Everything that comes from outside (file names, messages, categories) is escaped
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,6 +206,7 @@ def write_page(
     anchors = {drawn["uri"]: drawn["anchor"] for drawn in shown}
     html = _template().render(
         facts=facts,
+        settings=list(_flat(facts.settings)),
         sections=shown,
         videos_left_out=facts.videos_left_out + len(sections) - len(shown),
         findings=findings[:MOST_FINDINGS],
@@ -215,6 +216,15 @@ def write_page(
         dead_left_out=max(0, dead.num_rows - MOST_DEAD),
     )
     storage.write_bytes(str(path), html.encode())
+
+
+def _flat(settings: Mapping[str, object], above: str = "") -> Iterable[tuple[str, object]]:
+    """Each setting by the name of its flag; what nobody set is the bundle's, or the machine's."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", "not set" if value is None else value
 
 
 def _template() -> jinja2.Template:
@@ -258,7 +268,7 @@ def _within(most_bytes: int, sections: Iterable[VideoSection]) -> Iterable[dict[
 
 
 def _drawn_section(one: VideoSection, anchor: str) -> dict[str, Any]:
-    objects = {instance.object_id: instance.category for frame in one.frames for instance in frame.instances}
+    objects = _names(one.frames)
     bins_per_frame = one.frame_s * BINS_PER_SECOND
     return {
         "uri": one.uri,
@@ -275,6 +285,15 @@ def _drawn_section(one: VideoSection, anchor: str) -> dict[str, Any]:
         "second_marks": [at * bins_per_frame for at in range(1, len(one.frames))],
         "loudest_db": _decibels(max(one.energy, default=0.0)),
     }
+
+
+def _names(frames: Sequence[FrameShot]) -> dict[int, str | None]:
+    """What each object is called: as most often, first of all in the frames in which it sounds."""
+    names: dict[int, Counter[str | None]] = defaultdict(Counter)
+    seen = sum(len(frame.instances) for frame in frames)
+    for instance in (instance for frame in frames for instance in frame.instances):
+        names[instance.object_id][instance.category] += 1 + seen * instance.sounding
+    return {object_id: counts.most_common(1)[0][0] for object_id, counts in names.items()}
 
 
 def _drawn_frame(frame: FrameShot) -> dict[str, Any]:
@@ -310,7 +329,8 @@ def _drawn_instance(instance: Instance, size: tuple[int, int]) -> dict[str, Any]
 def _legend(object_id: int, category: str | None) -> dict[str, Any]:
     """Colour 0 is the union's; instances take turns in the others."""
     colour = (object_id - 1) % COLOURS + 1 if object_id else 0
-    return {"colour": colour, "name": category or (f"object {object_id}" if object_id else "everything that sounds")}
+    name = f"{category or 'object'} {object_id}" if object_id else "everything that sounds"
+    return {"colour": colour, "name": name}
 
 
 def _decibels(level: float) -> float | None:

@@ -155,10 +155,10 @@ def test_the_leftovers_of_a_compactor_that_died_go(tmp_path: Path, monkeypatch: 
 
 
 def test_values_that_make_no_sense_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="at least one snapshot"):
+    with pytest.raises(ConfigError, match="1 snapshot or more"):
         gc(str(tmp_path), keep_snapshots=0)
     for age in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ConfigError, match="an age of 0 s"):
+        with pytest.raises(ConfigError, match="younger than 0 days or more"):
             gc(str(tmp_path), older_than_s=age)
     with pytest.raises(InputError, match="must have a run"):
         gc(str(tmp_path))

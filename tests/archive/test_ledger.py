@@ -1,15 +1,23 @@
+from pathlib import Path
+
 import pytest
 
 from avs_core import storage
 from avs_core.archive.ledger import Ledger, VideoKeys, load_ledger, video_keys
 from avs_core.archive.staging import VideoWriter
 from avs_core.clip import Unit
-from avs_core.errors import CorruptArchive
+from avs_core.errors import CorruptArchive, InputError
 from tests.archive import sample
 
 
 def test_there_is_nothing_where_there_is_no_archive(archive: str) -> None:
     assert load_ledger(archive, "r0") == Ledger()
+
+
+def test_a_file_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="must be a folder"):
+        load_ledger(str(tmp_path / "file"), "r0")
 
 
 def test_the_names_suffice(archive: str, monkeypatch: pytest.MonkeyPatch) -> None:

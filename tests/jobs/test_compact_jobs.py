@@ -43,7 +43,7 @@ def test_each_says_in_words_what_it_did(archive: str, capsys: pytest.CaptureFixt
     main(["compact", archive, "--target-mb", "1"])
     assert "3 units taken up" in capsys.readouterr().out
     main(["snapshots", archive])
-    assert "1 snapshots" in capsys.readouterr().out
+    assert " 1 snapshot " in capsys.readouterr().out
     main(["gc", archive])
     assert "0 files removed" in capsys.readouterr().out
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["segment", "Concert [Live-2020].mp4", "--archive", "a"], "is the file there?"),
         (["reprocess", "a.mp4", "--archive", "a", "--deadline", "2026"], "2026-11-24T06:00"),
         (["reprocess", "a.mp4", "--archive", "a", "--deadline", "1700000000.5"], "2026-11-24T06:00"),
-        (["gc", ".", "--older-than-days", "nan"], "an age"),
+        (["gc", ".", "--older-than-days", "nan"], "--older-than-days nan"),
         (["segment", ".", "--archive", "a", "--rate", "0"], "rate"),
         (["segment", ".", "--archive", "a", "--unit-s", "7"], "multiple of 5"),
         (["segment", ".", "--archive", "a", "--threshold", "1.5"], "threshold"),
@@ -100,6 +101,49 @@ def test_dead_letters_are_listed_for_machines(capsys: pytest.CaptureFixture[str]
     assert (letter["video_uri"], letter["error_class"]) == ("/v/broken.mp4", "truncated")
 
 
+def test_a_long_name_of_a_dead_video_is_listed_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is what `dead show` and `dead retry --video` take; logs and pipes are 80 columns wide."""
+    writer = ArchiveWriter("archive", RunRecord(model="m", weights_sha256="0" * 64))
+    writer.open_run()
+    uri = f"/{'v' * 60}/{'w' * 60}.mp4"
+    writer.dead_letter(Unit(VideoRef(uri, 1, "f"), 0, 1), "truncated", f"{uri} ends early", "decode")
+    assert main(["dead", "archive"]) == DONE
+    told = capsys.readouterr().out
+    assert told.count("v") >= 120
+    assert told.count("w") == 120
+    assert "…" not in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--rate", "0"], "--rate: Input should be greater than or equal to 1, got '0'"),
+        (["--unit-s", "7"], "--unit-s: Input should be a multiple of 5, got '7'"),
+        (["--resources.decode.cpus", "-1"], "--resources.decode.cpus: Input should be greater than or equal to 0.01"),
+    ],
+)
+def test_a_setting_that_can_not_be_is_told_by_its_flag(
+    flags: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "videos", "--archive", "archive", *flags]) == USAGE
+    said = capsys.readouterr().err
+    assert told in said
+    assert "validation error for" not in said
+    assert "[type=" not in said
+
+
+def test_a_config_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "nowhere.yaml", "plan", "videos", "--archive", "archive"]) == USAGE
+    said = capsys.readouterr().err
+    assert "there is none at nowhere.yaml" in said
+    assert "Traceback" not in said
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == DONE
+    assert capsys.readouterr().out.strip() == version("avs-on-ray")
+
+
 def test_dead_letters_are_listed_shown_exported_and_retried(capsys: pytest.CaptureFixture[str]) -> None:
     writer = ArchiveWriter("archive", RunRecord(model="m", weights_sha256="0" * 64))
     writer.open_run()
@@ -120,12 +164,12 @@ def test_dead_letters_are_listed_shown_exported_and_retried(capsys: pytest.Captu
     shown = said("show", "archive", "/v/a.mp4")
     assert '"error_class": "truncated"' in shown
     assert "the file now: gone" in shown
-    said("export", "archive", "dead.txt", "--video", "/v/a.mp4")
+    assert said("export", "archive", "dead.txt", "--video", "/v/a.mp4") == "1 dead letter in dead.txt\n"
     assert Path("dead.txt").read_text() == "/v/a.mp4\n"
     said("retry", "archive", code=USAGE)
     said("retry", "archive", "--all", "--class", "timeout", code=USAGE)
-    assert said("retry", "archive", "--class", "timeout") == "2\n"
-    assert said("retry", "archive", "--all") == "1\n"
+    assert said("retry", "archive", "--class", "timeout").startswith("2 dead letters removed")
+    assert said("retry", "archive", "--all").startswith("1 dead letter removed")
     assert said("archive", "--json") == ""
 
 

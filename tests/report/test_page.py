@@ -86,9 +86,32 @@ def test_a_category_is_escaped_and_named_in_its_colour(tmp_path: Path) -> None:
     shown = [sample.instance(mask), *(sample.instance(mask, n, f"<b>cat{n}") for n in (1, 2, 9))]
     html = written(tmp_path, [sample.one_frame("a.mp4", *shown)])
     assert "<b>cat" not in html
-    chips = re.findall(r'<span class="chip c(\d)">&lt;b&gt;cat(\d)</span>', html)
-    assert chips == [("1", "1"), ("2", "2"), ("1", "9")]
+    chips = re.findall(r'<span class="chip c(\d)">&lt;b&gt;cat(\d) (\d)</span>', html)
+    assert chips == [("1", "1", "1"), ("2", "2", "2"), ("1", "9", "9")]
     assert re.findall(r'<svg class="c(\d)( whole)?"', html) == [("0", " whole"), ("1", ""), ("2", ""), ("1", "")]
+
+
+def test_an_object_is_called_what_it_is_called_where_it_sounds(tmp_path: Path) -> None:
+    """One whose name changes from frame to frame: three times a silent horse, twice a sounding cow, once a deer."""
+    calls = [("cow", True), ("cow", True), ("horse", False), ("horse", False), ("horse", False), ("deer", True)]
+    mask = sample.disc(1)
+    frames = [sample.shot(replace(sample.instance(mask, 3, name), sounding=sounds)) for name, sounds in calls]
+    html = written(tmp_path, [page.VideoSection("a.mp4", frames, (0.0,) * 20)])
+    assert re.findall(r'<span class="chip c3">([^<]*)</span>', html) == ["cow 3"]
+
+
+def test_a_page_of_a_job_that_had_nothing_to_do_counts_no_zeros(tmp_path: Path) -> None:
+    key, _ = sample.archive(archive := str(tmp_path / "archive"))
+    html = written(tmp_path, [], list(findings(archive, key)), frames=0, instances=0, video_seconds=0.0)
+    text = " ".join(Seen(html).text)
+    assert "all of it was done before" in text
+    assert "0.0 s" not in text
+
+
+def test_settings_stand_by_the_names_of_their_flags(tmp_path: Path) -> None:
+    html = written(tmp_path, [], settings={"resources": {"decode": {"cpus": 0.5}}, "threshold": None})
+    found = re.findall(r"<dt>([^<]*)</dt><dd class=\"mono\">([^<]*)</dd>", html)
+    assert found[-2:] == [("resources.decode.cpus", "0.5"), ("threshold", "not set")]
 
 
 def test_the_page_asks_nobody_for_anything(tmp_path: Path) -> None:
