@@ -64,10 +64,8 @@ def list_letters(archive: str, /, *, choice: Chosen = Choice(), json: Switch = F
             print(json_format.dumps(letter))
         return 0
     # A name is folded, not cut: it is what `avs dead show` and `retry --video` take.
-    names = Column("video", overflow="fold", ratio=1)
-    table = Table(
-        "class", "stage", "attempts", names, Column("message", ratio=1), title=counted(len(letters), "dead letter")
-    )
+    wide = [Column(name, overflow="fold", ratio=1) for name in ("video", "message")]
+    table = Table("class", "stage", "attempts", *wide, title=counted(len(letters), "dead letter"))
     for letter in letters:
         columns = ("error_class", "stage", "attempts", "video_uri", "message")
         table.add_row(*(str(letter[name]) for name in columns))

@@ -57,8 +57,8 @@ def gc(
     """
     if keep_snapshots < 1 or not 0 <= older_than_s < math.inf:
         raise ConfigError(
-            f"gc must keep 1 snapshot or more, and all that is younger than 0 days or more; got --keep {keep_snapshots} "
-            f"and --older-than-days {older_than_s / DAY_S:g}"
+            f"gc must keep 1 snapshot or more, and all that is younger than 0 days or more; "
+            f"got --keep {keep_snapshots} and --older-than-days {older_than_s / DAY_S:g}"
         )
     archive = storage.normalise(uri)
     horizon = round(((time.time() if now_s is None else now_s) - older_than_s) * 1_000_000)

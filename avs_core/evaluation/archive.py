@@ -10,7 +10,7 @@ A clip whose video is dead, or a second that holds no frame, is an answer that m
 archive has never seen is in no figure, and is named.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +60,9 @@ class ArchiveAnswers:
         self._dead = {_stem(row) for row in dead_letters(uri, key).to_pylist()}
         self._frames: dict[str, dict[int, _Frame]] = defaultdict(dict)
         found, names = self._masks(uri, key), dict[str, str]()
-        columns = ["video_uri", "frame_time_us", "second"]
-        for row in open_frames(uri, key).to_table(columns=columns).to_pylist():
+        columns = ["video_uri", "frame_time_us", "second", "phase", "n_instances"]
+        looked = open_frames(uri, key).to_table(columns=columns)
+        for row in looked.sort_by([("second", "ascending"), ("phase", "ascending")]).to_pylist():
             name = _stem(row)
             if names.setdefault(name, row["video_uri"]) != row["video_uri"]:
                 raise DataError(
@@ -69,7 +70,7 @@ class ArchiveAnswers:
                     f"{names[name]} and {row['video_uri']}; segment the videos of one split alone"
                 )
             if wanted is None or name in wanted:
-                self._add(name, row, found)
+                self._add(name, row, found.get((row["video_uri"], row["frame_time_us"])))
 
     def knows(self, clip_id: str) -> bool:
         """Whether the archive has seen the clip's video, alive or dead."""
@@ -87,18 +88,23 @@ class ArchiveAnswers:
                 marked[second] = squeezed(masks.decode(frame.rle) != 0, size)
         return torch.where(torch.from_numpy(marked), _SURE, -_SURE)
 
-    def _masks(self, uri: str, run: str) -> dict[tuple[str, int], Rle]:
-        """Object 0 of each frame that has one, by video and frame time."""
+    def _masks(self, uri: str, run: str) -> dict[tuple[str, int], deque[Rle]]:
+        """Object 0 of each frame that has one, by video and frame time.
+
+        A frame that is shown through several seconds has one for each in which something sounds, in their order.
+        """
         columns = ["video_uri", "frame_time_us", "counts", "height", "width"]
         rows = open_archive(uri, run).to_table(columns=columns, filter=pc.field("object_id") == 0).to_pylist()
-        return {
-            (row["video_uri"], row["frame_time_us"]): masks.from_row(row["counts"], row["height"], row["width"])
-            for row in rows
-        }
+        found: dict[tuple[str, int], deque[Rle]] = defaultdict(deque)
+        for row in rows:
+            mask = masks.from_row(row["counts"], row["height"], row["width"])
+            found[row["video_uri"], row["frame_time_us"]].append(mask)
+        return found
 
-    def _add(self, name: str, row: dict[str, Any], found: dict[tuple[str, int], Rle]) -> None:
+    def _add(self, name: str, row: dict[str, Any], waiting: deque[Rle] | None) -> None:
         second, time_us = row["second"], row["frame_time_us"]
-        frame = _Frame(abs(time_us - second * 1_000_000 - SHOWN_US), found.get((row["video_uri"], time_us)))
+        rle = waiting.popleft() if waiting and row["n_instances"] else None
+        frame = _Frame(abs(time_us - second * 1_000_000 - SHOWN_US), rle)
         best = self._frames[name].get(second)
         if best is None or frame.off_us < best.off_us:
             self._frames[name][second] = frame

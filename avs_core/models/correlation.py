@@ -62,7 +62,7 @@ class Proposals:
     @property
     def probabilities(self) -> Float[Tensor, "B T N K"]:
         """p_i(k) of the categories; what is missing to 1 is p_i(∅)."""
-        return self.classes.softmax(-1)[..., :-1]
+        return self.classes.float().softmax(-1)[..., :-1]
 
 
 def correlate(

@@ -217,7 +217,8 @@ class InstanceAwareNet(nn.Module):
         """The queries and where they stand: the learnt ones, and the strongest local maxima of 1 − p(∅)."""
         count = self.config.queries - self.config.learnt
         places = positions(named)
-        at = peaks(1 - cells.softmax(1)[:, -1].detach(), count)[..., None].expand(-1, -1, named.shape[1])
+        # in bfloat16 neighbours would tie at 1 and all of them count as maxima
+        at = peaks(1 - cells.float().softmax(1)[:, -1].detach(), count)[..., None].expand(-1, -1, named.shape[1])
         picked = named.flatten(2).mT.gather(1, at)
         where = places.expand(len(named), -1, -1).gather(1, at)
         learnt = self.learnt.expand(len(named), -1, -1)

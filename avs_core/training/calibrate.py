@@ -34,6 +34,8 @@ WEIGHINGS = tuple(
 )
 
 _LEAST, _SURE = 0.05, 1e-6
+_TINY = torch.finfo(torch.float32).tiny
+"""A floor any higher cuts off what a net that is too sure is too sure of, and with it what the temperature mends."""
 
 
 def calibrate(find: Find, held_out: HeldOut, categories: Sequence[str]) -> Calibration | None:
@@ -53,7 +55,7 @@ def _named(find: Find, held_out: HeldOut, categories: Sequence[str]) -> Iterator
     for clip, found in _found(find, held_out):
         for t in np.flatnonzero(clip.labelled).tolist():
             for one, i in covering(clip, t, found[t].masks):
-                yield found[t].probabilities[i].clamp(min=_SURE).log(), categories.index(one.category)
+                yield found[t].probabilities[i].float().clamp(min=_TINY).log(), categories.index(one.category)
 
 
 def covering(clip: LabelledClip, t: int, masks: Bool[Tensor, "n H W"]) -> list[tuple[InstanceTruth, int]]:

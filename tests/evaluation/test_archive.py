@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from avs_core.archive.commit import ArchiveWriter
 from avs_core.archive.schema import FrameRow, frame_table, instance_table
@@ -77,6 +78,20 @@ def test_the_frame_nearest_to_the_labelled_one_answers(archive: str) -> None:
     writer = opened(archive, RECORD)
     commit(writer, 0, [*said(0, 900_000), *said(0, 400_000, wrong=True)])
     assert evaluate_archive(archive, WORLD, "test").overall.miou == pytest.approx(1, abs=1e-6)
+
+
+def test_a_frame_that_is_shown_for_seconds_answers_for_each_as_it_sounded(archive: str) -> None:
+    """A slide: the picture stays, and what sounds in it changes, or stops."""
+    left, right = np.zeros(WIDE, bool), np.zeros(WIDE, bool)
+    left[:, :100] = right[:, 300:] = True
+    heard = [(instance(left),), (), (instance(right),)]
+    rows = [FrameRow(second, 0, 0, 0, *WIDE, True, (), found) for second, found in enumerate(heard)]
+    writer = opened(archive, RECORD)
+    commit(writer, 0, rows)
+    lit = ArchiveAnswers(archive).logits(WORLD.clips("test")[0], 64) > 0
+    assert torch.equal(lit[0], torch.from_numpy(squeezed(left, 64)))
+    assert not lit[1].any()
+    assert torch.equal(lit[2], torch.from_numpy(squeezed(right, 64)))
 
 
 def test_seconds_without_a_frame_are_dark(archive: str) -> None:

@@ -50,6 +50,26 @@ def sight(classes: Tensor, masks: Tensor) -> Sight:
     return Sight(torch.zeros(1, 1, K + 1, 4, 4), (Proposals(classes[None, None], masks[None, None]),))
 
 
+def test_queries_in_bfloat16_stand_where_they_stand_in_float32() -> None:
+    """Training is in bfloat16 and inference is not; a sure net says p(∅) below what bfloat16 tells from 0."""
+    net, stream = tiny(), torch.Generator().manual_seed(2)
+    named, cells = torch.randn(3, 16, 12, 12, generator=stream), 4 * torch.randn(3, K + 1, 12, 12, generator=stream)
+    cells[:, -1] -= 4
+    cells = cells.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        picked, where = net._pick(named, cells)
+    wanted, there = net._pick(named, cells.float())
+    assert torch.equal(picked, wanted)
+    assert torch.equal(where, there)
+
+
+def test_probabilities_are_as_fine_under_autocast() -> None:
+    classes = torch.randn(1, 1, 7, K + 1, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Proposals(classes, torch.zeros(1, 1, 7, 2, 2)).probabilities
+    assert torch.equal(found, classes.float().softmax(-1)[..., :-1])
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), n=st.integers(1, 7))
 def test_noisy_or_is_the_printed_formula(seed: int, n: int) -> None:

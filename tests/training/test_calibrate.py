@@ -1,15 +1,42 @@
 """The fit of a calibration, on objects whose chances are known."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
 from avs_core import masks
-from avs_core.datasets.labelled import ClipRef, LabelledClip
-from avs_core.evaluation.instances import FoundObject, FrameInstances, TrueObject, calibration_error, reliability
+from avs_core.audio import Alignment
+from avs_core.datasets.labelled import ClipRef, InstanceTruth, LabelledClip
+from avs_core.evaluation.instances import (
+    Find,
+    FoundObject,
+    FrameInstances,
+    FrameObjects,
+    TrueObject,
+    calibration_error,
+    reliability,
+)
 from avs_core.models.instance_aware import InstanceAwareNet, Sight
-from avs_core.training.calibrate import FEWEST, Weighable, _weighable, fit, fit_names, fit_weighing
+from avs_core.training.calibrate import FEWEST, Weighable, _weighable, fit, fit_names, fit_weighing, names
+from avs_core.training.held_out import HeldOut
 from avs_core.training.initialise import LITE0_INPUT
+from tests.evaluation.worlds import World
+
+
+@dataclass(frozen=True)
+class Clips(World):
+    """A set of clips that lie in memory as they are."""
+
+    those: tuple[LabelledClip, ...] = ()
+
+    def clips(self, split: str) -> tuple[ClipRef, ...]:
+        return tuple(one.ref for one in self.those)
+
+    def load(self, ref: ClipRef, size: int, alignment: Alignment = "official") -> LabelledClip:
+        return self.those[int(ref.clip_id)]
+
 
 MASK = masks.encode(np.ones((4, 4), bool))
 
@@ -64,6 +91,39 @@ def test_the_temperature_that_drew_the_names_is_found() -> None:
     sure = list(zip(logits.log_softmax(-1), nothing, logits.argmax(-1).tolist(), strict=True))
     assert fit_names(sure) == (1.0, 0.0)
     assert fit_names(rows[: FEWEST - 1]) == (1.0, 0.0)
+
+
+def test_a_net_that_is_far_too_sure_is_measured_by_all_that_it_says() -> None:
+    """Its second names lie below a millionth: that is what the temperature is to mend, not rounding."""
+    stream = torch.Generator().manual_seed(1)
+    count, kinds = 400, tuple("abcdefgh")
+    logits, known = 30 * torch.randn(count, 8, generator=stream), 6 * torch.randn(count, 8, generator=stream)
+    law = (logits / 6 + 0.5 * known).softmax(-1)
+    told = [kinds[k] for k in torch.multinomial(law, 1, generator=stream)[:, 0].tolist()]
+    whole = np.ones((1, 4, 4), bool)
+    clips = [
+        LabelledClip(
+            ClipRef(str(at), "s4", "val", str(at), 1, (0,)),
+            np.full((1, 4, 4, 3), 0, np.uint8),
+            np.full((1, 1), at, np.float32),
+            None,
+            whole,
+            np.ones(1, bool),
+            instances=(InstanceTruth(0, kind, whole, np.ones(1, bool)),),
+        )
+        for at, kind in enumerate(told)
+    ]
+
+    def find(weight: float) -> Find:
+        def found(frames: torch.Tensor, sound: torch.Tensor) -> list[FrameObjects]:
+            at = int(sound[0, 0, 0])
+            p = (logits[at] + weight * known[at]).softmax(-1)
+            return [FrameObjects(torch.ones(1, 4, 4, dtype=torch.bool), p[None], torch.ones(1))]
+
+        return found
+
+    held_out = HeldOut(Clips(those=tuple(clips)), size=4, alignment="aligned", window_s=1)
+    assert names(find, held_out, kinds) == (pytest.approx(6, abs=0.5), pytest.approx(0.5, abs=0.1))
 
 
 def test_known_names_are_trusted_as_far_as_they_are_right() -> None:
