@@ -55,7 +55,7 @@ def load_ledger(uri: str, run_key: str, decoder: str | None = None) -> Ledger:
     With `decoder`, the versions in use, letters are told apart that a job with them would not have to write again.
     """
     archive = storage.normalise(uri)
-    if storage.is_file(archive):
+    if not archive.startswith("s3://") and storage.is_file(archive):  # on S3 an object may have a prefix's name
         raise InputError(f"an archive must be a folder, {archive} is a file")
     committed = unit_ids(archive, commits_folder(run_key))
     letters = unit_ids(archive, dead_folder(run_key))
