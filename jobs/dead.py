@@ -119,7 +119,7 @@ def retry(
     if everything == bool(choice.classes or choice.video):
         raise ConfigError("what is retried must be named, or be everything: give --class or --video, or else --all")
     removed = retry_letters(archive, _chosen(archive, choice), choice.run)
-    print(f"{counted(removed, 'dead letter')} removed: the next job takes their videos up")
+    print(f"{counted(removed, 'dead letter')} removed" + (": the next job takes their videos up" if removed else ""))
     return 0
 
 

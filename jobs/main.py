@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -82,7 +84,7 @@ def launch(
     )
     logging.getLogger("avs_core").setLevel(logging.DEBUG if verbose else logging.INFO)
     if config is not None:
-        if not config.is_file():
+        if not config.exists() or config.is_dir():
             raise InputError(f"--config must name a YAML file; there is none at {config}")
         app.config = (Yaml(config, must_exist=True, use_commands_as_keys=True),)
     code = app(tokens, exit_on_error=False, print_error=False)
@@ -110,15 +112,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _said(error: Exception) -> str:
-    """What an error says; of settings that can't be, each flag with its rule and the value seen."""
-    if not isinstance(refused := error.__cause__, ValidationError):
-        return str(error)
-    return "\n".join(
-        f"--{'.'.join(map(str, one['loc'])).replace('_', '-')}: {one['msg']}, got {one['input']!r}"
-        if one["loc"]
-        else one["msg"]
-        for one in refused.errors(include_url=False)
-    )
+    """What an error says; of settings that can't be, each by its flag, with its rule and the value seen."""
+    if isinstance(error, CycloptsError) and isinstance(refused := error.__cause__, ValidationError):
+        return "\n".join(map(_refused, refused.errors(include_url=False)))
+    # pydantic ends each of its messages with an address that helps nobody here.
+    lines = [line for line in str(error).splitlines() if not line.strip().startswith("For further information")]
+    return "\n".join(lines)
+
+
+def _refused(one: ErrorDetails) -> str:
+    names = list(takewhile(lambda part: isinstance(part, str), one["loc"]))  # a number is a place in a list of values
+    flag = f"--{'.'.join(map(str, names)).replace('_', '-')}: " if names else ""
+    if one["type"] == "value_error":  # one of ours, which names the value itself
+        return f"{flag}{one['msg'].removeprefix('Value error, ')}"
+    return f"{flag}{one['msg']}, got {one['input']!r}"
 
 
 def _nobody_reads() -> bool:

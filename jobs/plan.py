@@ -55,12 +55,13 @@ def plan(
     from avs_core.archive.schema import run_key
     from avs_core.archive.stats import rates
     from avs_core.models.bundle import load_bundle
-    from avs_core.pipelines.estimate import estimate
+    from avs_core.pipelines.estimate import check_prices, estimate
     from avs_core.pipelines.inputs import find_videos
     from avs_core.pipelines.plan import compare_content, plan_found, with_deleted
     from avs_core.pipelines.segment import run_record
     from avs_core.tracking import resolve_model
 
+    check_prices(price_cpu_hour, price_gpu_hour)
     key = run_key(run_record(config, load_bundle(resolve_model(config.model, tracking_uri))))
     made = plan_found(find_videos(inputs), config.archive, key)
     made = compare_content(made, config.archive, key) if compare else made

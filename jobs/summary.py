@@ -33,7 +33,7 @@ def _print_found(done: DoneJob) -> None:
         f"{result.segmented} segmented now: {result.video_seconds:.0f} s of video in {result.seconds:.1f} s, "
         f"{counted(result.frames, 'frame')}, {counted(result.instances, 'instance')}"
     )
-    if not (result.segmented or result.left or result.failed):
+    if not result.pending:
         now = "nothing was left to segment"
     console.print(
         f"{counted(result.videos, 'video')}, {result.dead} dead; {now}",

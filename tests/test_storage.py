@@ -176,7 +176,19 @@ def test_a_listing_goes_over_many_pages(s3_bucket: str) -> None:
 
 
 PATTERNS = ["*.mp4", "a/*", "a/?.mp4", "**/*.mp4", "**", "[ab]/*.mp4", "[!a]/*", "a/**/y.mp4", "*/*", "x.mp4", "no*"]
-PATTERNS += ["[!]]", "[]!]", "[!]", "[^a]/x.mp4", "[[]", "**/*line*", "a\nline/*"]
+PATTERNS += [
+    "[!]]",
+    "[]!]",
+    "[!]",
+    "[^a]/x.mp4",
+    "[[]",
+    "[!-b]*",
+    "[!-b]",
+    "[a&&b]/x.mp4",
+    "[-a]/x.mp4",
+    "**/*line*",
+    "a\nline/*",
+]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

@@ -5,12 +5,13 @@ refused the file.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from avs_core import storage
 from avs_core.archive.layout import commits_folder, dead_folder, staging, touched_folder, unit_ids
 from avs_core.archive.state import read_letters_of
+from avs_core.clip import video_key_of
 from avs_core.errors import CorruptArchive, InputError
 
 
@@ -92,14 +93,16 @@ def dead_keys(ledger: Ledger) -> set[str]:
     return keys.dead | {key for key, _ in map(_cut, ledger.doubtful)} - keys.done
 
 
-def shares_left(ledger: Ledger) -> dict[str, float]:
+def shares_left(ledger: Ledger, begun: Collection[str]) -> dict[str, float]:
     """Of each video that is begun, by its key, the share of its units that are neither done nor dead."""
-    begun = video_keys(ledger).begun
-    there = Counter(map(_cut, ledger.committed | ledger.staged | ledger.dead))
+    if not begun:
+        return {}
+    ids = {one for ids in (ledger.committed, ledger.staged, ledger.dead) for one in ids if video_key_of(one) in begun}
     left: dict[str, float] = {}
-    for (key, of), count in there.items():
-        if key in begun:  # in another cut before, perhaps: a job ends the one of which most is there
-            left[key] = min(1 - count / of, left.get(key, 1.0))
+    for (key, of), count in Counter(
+        map(_cut, ids)
+    ).items():  # of several cuts a job ends the one of which most is there
+        left[key] = min(1 - count / of, left.get(key, 1.0))
     return left
 
 
@@ -121,13 +124,13 @@ def _settled(ledger: Ledger) -> dict[str, bool]:
 def _cut(unit_id: str) -> tuple[str, int]:
     """The video key in a unit's id, and into how many units the video was cut."""
     key, _, part = unit_id.partition("-")
-    try:
-        return key, int(part.partition("of")[2])
-    except ValueError:
+    count = part.partition("of")[2]
+    if not count.isdecimal() or not int(count):
         raise CorruptArchive(
             f"a record of an archive must have the name of a unit, got {unit_id}.json: a file of another kind lies "
             f"among commits, letters or staged units; take it away"
-        ) from None
+        )
+    return key, int(count)
 
 
 def video_ids(keys: Iterable[str]) -> set[str]:

@@ -10,7 +10,7 @@ A clip whose video is dead, or a second that holds no frame, is an answer that m
 archive has never seen is in no figure, and is named.
 """
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -61,8 +61,12 @@ class ArchiveAnswers:
         self._frames: dict[str, dict[int, _Frame]] = defaultdict(dict)
         found, names = self._masks(uri, key), dict[str, str]()
         columns = ["video_uri", "frame_time_us", "second", "phase", "n_instances"]
-        looked = open_frames(uri, key).to_table(columns=columns)
-        for row in looked.sort_by([("second", "ascending"), ("phase", "ascending")]).to_pylist():
+        looked = (
+            open_frames(uri, key).to_table(columns=columns).sort_by([("second", "ascending"), ("phase", "ascending")])
+        )
+        rows = looked.to_pylist()
+        answers = _in_turn(rows, found)
+        for row, rle in zip(rows, answers, strict=True):
             name = _stem(row)
             if names.setdefault(name, row["video_uri"]) != row["video_uri"]:
                 raise DataError(
@@ -70,7 +74,7 @@ class ArchiveAnswers:
                     f"{names[name]} and {row['video_uri']}; segment the videos of one split alone"
                 )
             if wanted is None or name in wanted:
-                self._add(name, row, found.get((row["video_uri"], row["frame_time_us"])))
+                self._add(name, row, rle)
 
     def knows(self, clip_id: str) -> bool:
         """Whether the archive has seen the clip's video, alive or dead."""
@@ -88,26 +92,42 @@ class ArchiveAnswers:
                 marked[second] = squeezed(masks.decode(frame.rle) != 0, size)
         return torch.where(torch.from_numpy(marked), _SURE, -_SURE)
 
-    def _masks(self, uri: str, run: str) -> dict[tuple[str, int], deque[Rle]]:
+    def _masks(self, uri: str, run: str) -> dict[tuple[str, int], list[Rle]]:
         """Object 0 of each frame that has one, by video and frame time.
 
         A frame that is shown through several seconds has one for each in which something sounds, in their order.
         """
         columns = ["video_uri", "frame_time_us", "counts", "height", "width"]
         rows = open_archive(uri, run).to_table(columns=columns, filter=pc.field("object_id") == 0).to_pylist()
-        found: dict[tuple[str, int], deque[Rle]] = defaultdict(deque)
+        found: dict[tuple[str, int], list[Rle]] = defaultdict(list)
         for row in rows:
             mask = masks.from_row(row["counts"], row["height"], row["width"])
             found[row["video_uri"], row["frame_time_us"]].append(mask)
         return found
 
-    def _add(self, name: str, row: dict[str, Any], waiting: deque[Rle] | None) -> None:
+    def _add(self, name: str, row: dict[str, Any], rle: Rle | None) -> None:
         second, time_us = row["second"], row["frame_time_us"]
-        rle = waiting.popleft() if waiting and row["n_instances"] else None
         frame = _Frame(abs(time_us - second * 1_000_000 - SHOWN_US), rle)
         best = self._frames[name].get(second)
         if best is None or frame.off_us < best.off_us:
             self._frames[name][second] = frame
+
+
+def _in_turn(looks: list[dict[str, Any]], found: dict[tuple[str, int], list[Rle]]) -> list[Rle | None]:
+    """Object 0 of each look, in their order.
+
+    Several looks at one frame see the same objects, so those in which something sounds have a row more: where fewer
+    have an object 0 than were looks, those with most rows have it, of equal ones the earlier.
+    """
+    at: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for place, row in enumerate(looks):
+        at[row["video_uri"], row["frame_time_us"]].append(place)
+    answers: list[Rle | None] = [None] * len(looks)
+    for frame, masks_of in found.items():
+        fullest = sorted(at[frame], key=lambda place: -looks[place]["n_instances"])[: len(masks_of)]
+        for place, rle in zip(sorted(fullest), masks_of, strict=False):
+            answers[place] = rle
+    return answers
 
 
 def evaluate_archive(

@@ -41,7 +41,7 @@ class KnownNames(nn.Module):
 
     def forward(self, deepest: Float[Tensor, "F C y x"], masks: Float[Tensor, "F N h w"]) -> Float[Tensor, "F N K"]:
         """`deepest` is the backbone's map of stride 32, `masks` are logits."""
-        share = self.classes(deepest, masks).float().softmax(-1)
+        share = self.classes(deepest, masks).softmax(-1)
         named = share @ self.table.T
         rest = (1 - named.sum(-1, keepdim=True)).clamp(min=0)
         return torch.where(self.table.any(1), named, _UNKNOWN * rest).add(_FLOOR).log()

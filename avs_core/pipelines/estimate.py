@@ -28,15 +28,20 @@ class Estimate:
     cost: float | None
 
 
+def check_prices(*prices: float | None) -> None:
+    """Raises InputError for one that is below 0 or no number."""
+    for price in prices:
+        if price is not None and not 0 <= price < math.inf:
+            raise InputError(f"the price of an hour must be 0 or more, got {price}")
+
+
 def estimate(plan: Plan, rates: Rates, cpu_hour: float | None = None, gpu_hour: float | None = None) -> Estimate:
     """What the pending videos will take, at prices of an hour of a CPU and of a GPU.
 
-    `rates` are of other videos: half as many bytes a second, and it is wrong by two. Raises InputError for prices below
-    0 and such that are no number.
+    `rates` are of other videos: half as many bytes a second, and it is wrong by two. Raises as
+    `check_prices`.
     """
-    for price in (cpu_hour, gpu_hour):
-        if price is not None and not 0 <= price < math.inf:
-            raise InputError(f"the price of an hour must be 0 or more, got {price}")
+    check_prices(cpu_hour, gpu_hour)
     pending = plan.of(*(state for state in State if state.to_do and state != State.TOUCHED))
     size = sum(video.size for video in pending)
     left = sum(video.size * plan.left.get(video.uri, 1.0) for video in pending)

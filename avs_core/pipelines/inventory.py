@@ -69,7 +69,16 @@ def inventory_videos(uri: str, is_video: Callable[[str], bool]) -> Iterator[Vide
                     _check(entry["key"], number, name)
                     if is_video(entry["key"]) and _is_there(entry):
                         yield _video(entry)
-            except (ValueError, KeyError, TypeError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
+            except (
+                ValueError,
+                KeyError,
+                TypeError,
+                OverflowError,
+                EOFError,
+                gzip.BadGzipFile,
+                zlib.error,
+                csv.Error,
+            ) as error:
                 raise InputError(
                     f"a file of an inventory must have the columns {', '.join(NEEDED)} and be whole; {name}: {error!r}"
                 ) from error

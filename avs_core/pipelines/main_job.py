@@ -149,6 +149,7 @@ def _page(
         dead=result.dead,
         seconds=result.seconds,
         settings=config.model_dump(mode="json"),
+        pending=result.pending,
         videos_left_out=max(0, result.videos - len(found)) + len(done) - len(shown),
     )
     path = Path(job.out).absolute() / f"report-{result.run_key}.html"

@@ -145,7 +145,7 @@ def make_plan(videos: Sequence[VideoRef], uri: str, run_key: str, ledger: Ledger
             return State.STALE
         return State.CHANGED if video.video_id in ids_elsewhere else State.NEW
 
-    states, left = [state(video) for video in videos], shares_left(ledger)
+    states, left = [state(video) for video in videos], shares_left(ledger, here.begun)
     begun = (video for video, found in zip(videos, states, strict=True) if found == State.IN_PROGRESS)
     return Plan(videos, states, {video.uri: left[video.video_key] for video in begun if video.video_key in left})
 
@@ -153,7 +153,9 @@ def make_plan(videos: Sequence[VideoRef], uri: str, run_key: str, ledger: Ledger
 def plan_found(videos: Sequence[VideoRef], uri: str, run_key: str) -> Plan:
     """The plan of videos as they were found; those that were put back count as versions of their own."""
     ledger = load_ledger(uri, run_key, decoder_versions())
-    return make_plan(as_versions(uri, run_key, videos, ledger), uri, run_key, ledger)
+    # What readers see is settled by letters too that are in doubt, as long as nobody has looked again.
+    shown = replace(ledger, dead=ledger.dead | ledger.doubtful, doubtful=frozenset())
+    return make_plan(as_versions(uri, run_key, videos, shown), uri, run_key, ledger)
 
 
 def compare_content(plan: Plan, uri: str, run_key: str) -> Plan:

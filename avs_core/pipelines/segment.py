@@ -65,6 +65,7 @@ class SegmentResult:
     """What one job did. `frames` and `instances` count what it wrote; `dead` counts videos of its inputs.
 
     `failed` units are to be run again; of `left` videos nothing was begun, because the job was `stopped` (why, or "").
+    With `pending` of the videos there was work when it began.
     """
 
     archive: str
@@ -80,6 +81,7 @@ class SegmentResult:
     touched: int = 0
     left: int = 0
     stopped: str = ""
+    pending: int = 0
 
 
 def run_record(config: SegmentConfig, bundle: Bundle) -> RunRecord:
@@ -364,4 +366,5 @@ def _result(
         touched=totals.touched,
         left=len(totals.left),
         stopped=brake.reason if totals.left else "",
+        pending=len(plan.pending),
     )

@@ -83,7 +83,7 @@ class VideoSection:
 class ReportFacts:
     """What a run was and did, for the head of the page. `seconds` it took, `video_seconds` it looked at.
 
-    `videos_left_out` counts videos that were segmented but have no section.
+    `videos_left_out` counts videos that were segmented but have no section, `pending` those with which it had work.
     """
 
     title: str
@@ -99,6 +99,7 @@ class ReportFacts:
     seconds: float | int
     settings: Mapping[str, object] = field(default_factory=dict)
     videos_left_out: int = 0
+    pending: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,15 +167,23 @@ def _answers(
 ) -> Iterable[tuple[int, tuple[Instance, ...]]]:
     """Each frame's time with its instances.
 
-    A frame that stands for several seconds has as many rows of an object, in the order of the seconds; those
-    seconds whose frame row counts no instance take none.
+    A frame that stands for several seconds has a row of an object for each second in which it has that object, in
+    their order: those with most rows, where not all have it.
     """
-    waiting: dict[int, dict[int, list[Instance]]] = defaultdict(lambda: defaultdict(list))
+    looks = sorted(looked, key=lambda row: (row["second"], row["phase"]))
+    at: dict[int, list[int]] = defaultdict(list)
+    for place, look in enumerate(looks):
+        at[look["frame_time_us"]].append(place)
+    waiting: dict[tuple[int, int], list[Instance]] = defaultdict(list)
     for row in found:
-        waiting[row["frame_time_us"]][row["object_id"]].append(_instance(row))
-    for frame in sorted(looked, key=lambda row: (row["second"], row["phase"])):
-        queues = waiting[frame["frame_time_us"]] if frame["n_instances"] else {}
-        yield frame["frame_time_us"], tuple(queue.pop(0) for _, queue in sorted(queues.items()) if queue)
+        waiting[row["frame_time_us"], row["object_id"]].append(_instance(row))
+    answers: list[list[Instance]] = [[] for _ in looks]
+    for (time, _), instances in sorted(waiting.items(), key=lambda item: item[0]):
+        fullest = sorted(at[time], key=lambda place: -looks[place]["n_instances"])[: len(instances)]
+        for place, instance in zip(sorted(fullest), instances, strict=False):
+            answers[place].append(instance)
+    for look, answer in zip(looks, answers, strict=True):
+        yield look["frame_time_us"], tuple(answer)
 
 
 def _in_turn(rows: VideoRows, times: Sequence[int]) -> list[tuple[Instance, ...] | None]:

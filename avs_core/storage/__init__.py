@@ -243,8 +243,9 @@ def _set_or_text(token: str) -> str:
     inner = token[1:-1]
     if not (token.startswith("[") and token.endswith("]") and inner not in ("", "!")):
         return re.escape(token)
-    chosen = re.sub(r"([\\\]\[^])", r"\\\1", inner.removeprefix("!"))
-    return f"[^/{chosen}]" if inner.startswith("!") else f"[{chosen}]"
+    chosen = re.sub(r"([\\\]\[^&~|])", r"\\\1", inner.removeprefix("!"))
+    chosen = re.sub("^-", r"\\-", chosen)
+    return f"(?!/)[^{chosen}]" if inner.startswith("!") else f"[{chosen}]"
 
 
 def arrow_filesystem(uri: str) -> tuple[Any, str]:

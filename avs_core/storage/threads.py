@@ -1,5 +1,6 @@
 """One call for each of many objects, in threads: the store's latency is all that most of them cost."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,13 +20,14 @@ def in_threads(call: Callable[[Item], Answer], items: Iterable[Item], threads: i
     `ThreadPoolExecutor.map` takes them all at once and holds 1.6 KB for each.
     """
     waiting: deque[Future[Answer]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(call, item))
-                if len(waiting) > threads * _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(call, item))
+            if len(waiting) > threads * _AHEAD:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # Left unfinished, it may be collected in one of its own threads, which can't wait for itself.
+        pool.shutdown(wait=threading.current_thread() not in pool._threads, cancel_futures=True)

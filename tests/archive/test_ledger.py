@@ -36,9 +36,11 @@ def test_the_names_suffice(archive: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_file_of_another_kind_among_the_records_is_named(archive: str) -> None:
     writer = sample.opened(archive)
     sample.commit(writer, sample.units(sample.video())[0])
-    storage.write_bytes(storage.join(archive, f"_commits/run={writer.run_key}/notes.json"), b"{}")
-    with pytest.raises(CorruptArchive, match=r"got notes\.json"):
-        video_keys(load_ledger(archive, writer.run_key))
+    for name in ("notes", "a-00000of00000"):
+        storage.write_bytes(uri := storage.join(archive, f"_commits/run={writer.run_key}/{name}.json"), b"{}")
+        with pytest.raises(CorruptArchive, match=rf"got {name}\.json"):
+            video_keys(load_ledger(archive, writer.run_key))
+        storage.delete(uri)
 
 
 def test_a_unit_that_is_both_counts_as_committed(archive: str) -> None:

@@ -1,5 +1,6 @@
 """Masks of a real archive against the truth of a set."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,20 @@ def test_a_frame_that_is_shown_for_seconds_answers_for_each_as_it_sounded(archiv
     assert torch.equal(lit[0], torch.from_numpy(squeezed(left, 64)))
     assert not lit[1].any()
     assert torch.equal(lit[2], torch.from_numpy(squeezed(right, 64)))
+
+
+def test_a_silent_object_does_not_take_the_mask_of_what_sounds_later(archive: str) -> None:
+    seen = instance(np.ones(WIDE, bool), 1, "dog")
+    lit = [np.zeros(WIDE, bool) for _ in range(2)]
+    lit[0][:, :100] = lit[1][:, 300:] = True
+    heard = [(seen,), (instance(lit[0]), seen), (seen,), (instance(lit[1]), seen)]
+    writer, unit = opened(archive, RECORD), Unit(video("clip0"), 0, 4)
+    rows = [FrameRow(second, 0, 0, 0, *WIDE, True, (), found) for second, found in enumerate(heard)]
+    writer.commit_unit(unit, instance_table(unit.video, rows), frame_table(unit.video, rows))
+    said = ArchiveAnswers(archive).logits(replace(WORLD.clips("test")[0], seconds=4), 64) > 0
+    assert [bool(one.any()) for one in said] == [False, True, False, True]
+    assert torch.equal(said[1], torch.from_numpy(squeezed(lit[0], 64)))
+    assert torch.equal(said[3], torch.from_numpy(squeezed(lit[1], 64)))
 
 
 def test_seconds_without_a_frame_are_dark(archive: str) -> None:

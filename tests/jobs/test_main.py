@@ -119,6 +119,9 @@ def test_a_long_name_of_a_dead_video_is_listed_whole(capsys: pytest.CaptureFixtu
     [
         (["--rate", "0"], "--rate: Input should be greater than or equal to 1, got '0'"),
         (["--unit-s", "7"], "--unit-s: Input should be a multiple of 5, got '7'"),
+        (["--mask-size", "0", "4"], "--mask-size: Input should be greater than"),
+        (["--segmenters", "4:2"], "--segmenters: "),
+        (["--price-cpu-hour", "nan"], "price of an hour must be 0 or more, got nan"),
         (["--resources.decode.cpus", "-1"], "--resources.decode.cpus: Input should be greater than or equal to 0.01"),
     ],
 )
@@ -130,6 +133,19 @@ def test_a_setting_that_can_not_be_is_told_by_its_flag(
     assert told in said
     assert "validation error for" not in said
     assert "[type=" not in said
+    assert "Value error" not in said
+
+
+def test_what_is_damaged_is_named_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    writer = ArchiveWriter("archive", RunRecord(model="m", weights_sha256="0" * 64))
+    writer.open_run()
+    writer.dead_letter(Unit(VideoRef("/v/a.mp4", 1, "f"), 0, 1), "truncated", "it ends early", "decode")
+    (letter,) = Path("archive/_dead").rglob("*.json")
+    letter.write_text('{"unit_id": 3}')
+    assert main(["dead", "archive"]) == FAILED
+    said = capsys.readouterr().err
+    assert str(letter.resolve()) in said
+    assert "--unit-id" not in said
 
 
 def test_a_config_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,11 @@ from avs_core import storage
 from avs_core.archive.ledger import load_ledger
 from avs_core.archive.schema import run_key
 from avs_core.archive.touched import content_hash, earlier_versions, record_touch
+from avs_core.archive.versions import as_versions
 from avs_core.clip import VideoRef
+from avs_core.media.versions import decoder_versions
 from avs_core.pipelines.inputs import find_videos
-from avs_core.pipelines.plan import PLAN_SCHEMA, Plan, State, compare_content, make_plan, with_deleted
+from avs_core.pipelines.plan import PLAN_SCHEMA, Plan, State, compare_content, make_plan, plan_found, with_deleted
 from avs_core.pipelines.provenance import software
 from tests.archive import sample
 
@@ -71,6 +73,23 @@ def test_every_state_is_told_from_names(place: str) -> None:
         videos[name].uri for name in ("new", "changed", "stale", "lost", "begun", "misjudged")
     )
     assert (plan.settled, plan.counts[State.DEAD], plan.counts[State.DELETED]) == (3, 2, 0)
+
+
+def test_a_plan_sees_what_readers_see_where_a_letter_is_in_doubt(tmp_path: Path) -> None:
+    """An older copy was put back over a version of which a part died by another decoder: the job does it again."""
+    archive, key = str(tmp_path / "archive"), run_key(sample.RECORD)
+    older = VideoRef(str(tmp_path / "a.mp4"), 7, "old-7", 1_000)
+    newer = replace(older, fingerprint="new-7", modified_us=2_000)
+    writer = sample.opened(archive)
+    sample.commit(writer, sample.units(older)[0])
+    one, two = sample.units(newer, 2)
+    sample.commit(writer, one)
+    writer.dead_letter(two, "corrupt", "", "decode")
+    assert load_ledger(archive, key, decoder_versions()).doubtful
+    told = plan_found([older], archive, key)
+    done = as_versions(archive, key, [older])
+    assert told.videos == done
+    assert told.states == make_plan(done, archive, key).states == [State.CHANGED]
 
 
 def test_a_plan_for_no_archive_is_all_new(place: str) -> None:

@@ -105,6 +105,7 @@ def facts(**changed: object) -> ReportFacts:
         "instances": 8,
         "dead": 1,
         "seconds": 2.0,
+        "pending": 3,
         "settings": {"threshold": None, "note": "<em>kept</em>"},
     }
     return ReportFacts(**{**known, **changed})  # type: ignore[arg-type]  # a test may change any of them

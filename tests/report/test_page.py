@@ -10,7 +10,8 @@ import pytest
 
 from avs_core.archive.findings import Finding, findings
 from avs_core.archive.read import DEAD_SCHEMA
-from avs_core.clip import AUDIO_RATE, Clip
+from avs_core.archive.schema import FrameRow, frame_table, instance_table
+from avs_core.clip import AUDIO_RATE, Clip, Unit, VideoRef
 from avs_core.errors import ConfigError
 from avs_core.report import page
 from avs_core.report.page import VideoRows, clock, join, section, spoken_span, write_page
@@ -100,12 +101,30 @@ def test_an_object_is_called_what_it_is_called_where_it_sounds(tmp_path: Path) -
     assert re.findall(r'<span class="chip c3">([^<]*)</span>', html) == ["cow 3"]
 
 
+def test_seconds_of_one_frame_have_what_sounded_in_each(tmp_path: Path) -> None:
+    """A slide of four seconds with a silent object, in which something sounds in the second and the last."""
+    seen = sample.instance(sample.disc(1), 1, "dog")
+    early, late = sample.instance(sample.disc(1), score=0.5), sample.instance(sample.disc(2), score=0.75)
+    looks = [(seen,), (early, seen), (seen,), (late, seen)]
+    size = (seen.height, seen.width)
+    rows = [FrameRow(second, 0, 0, 0, *size, True, (), found) for second, found in enumerate(looks)]
+    writer, unit = sample.opened(str(tmp_path)), Unit(VideoRef("/slide.mp4", 7, "f-7", 1), 0, 4)
+    writer.commit_unit(unit, instance_table(unit.video, rows), frame_table(unit.video, rows))
+    read = page.read_rows(str(tmp_path), writer.run_key, [unit.video.uri])[unit.video.uri]
+    assert [[(one.object_id, one.score) for one in found] for _, found in read.frames] == [
+        [(one.object_id, one.score) for one in found] for found in looks
+    ]
+
+
 def test_a_page_of_a_job_that_had_nothing_to_do_counts_no_zeros(tmp_path: Path) -> None:
     key, _ = sample.archive(archive := str(tmp_path / "archive"))
-    html = written(tmp_path, [], list(findings(archive, key)), frames=0, instances=0, video_seconds=0.0)
+    html = written(tmp_path, [], list(findings(archive, key)), frames=0, instances=0, pending=0)
     text = " ".join(Seen(html).text)
     assert "all of it was done before" in text
-    assert "0.0 s" not in text
+    assert "frames looked at" not in text
+    died = " ".join(Seen(written(tmp_path, [], list(findings(archive, key)), frames=0, pending=1)).text)
+    assert "done before" not in died
+    assert "frames looked at" in died
 
 
 def test_settings_stand_by_the_names_of_their_flags(tmp_path: Path) -> None:
