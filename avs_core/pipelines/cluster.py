@@ -46,11 +46,17 @@ def _connect(address: str) -> None:
     # Ray Data's actor pools make the core complain of their own arguments at every start; the session's logs keep it.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    for left in reversed(range(STARTS)):
+    left = STARTS
+    while left:
         try:
             with _core_silenced(), _handlers_kept():
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
             return
+        except SystemExit as told:
+            if told.code != signal.SIGTERM:
+                raise
+            ray.shutdown()
+            signal.raise_signal(signal.SIGTERM)  # now that the handler is ours again; it may let the job end in order
         except ValueError as error:
             raise ConfigError(f"a Ray address must be one, such as auto or host:6379; {address}: {error}") from error
         except ConnectionError as error:  # it may be away for a moment only
@@ -59,6 +65,7 @@ def _connect(address: str) -> None:
             ) from error
         except Exception as error:  # Ray has no class for a node that does not come up
             ray.shutdown()
+            left -= 1
             if not left:
                 raise ClusterUnavailable(
                     f"Ray must start within its time; {address} did not, {STARTS} times: {error} Look at the "
@@ -83,7 +90,9 @@ def _core_silenced() -> Iterator[None]:
 
 @contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Ray's C++ core answers SIGTERM itself, by aborting; a job has units to finish and a run to close."""
+    """Ray answers SIGTERM itself, its Python by `sys.exit(15)` while it starts and its C++ core by aborting; a job has
+    units to finish and a run to close.
+    """
     ours = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -93,7 +93,7 @@ def test_the_driver_of_two_ray_workers_is_killed(
     tmp_path: Path, undisturbed: dict[int, float], on_ray: dict[str, Any]
 ) -> None:
     path = tmp_path / "curve.jsonl"
-    driver = start(str(tmp_path / "out"), job(tmp_path, 0.1), on_ray)
+    driver = start(str(tmp_path / "out"), job(tmp_path, 0.5), on_ray)  # workers outlive their driver by seconds
     wait_until(path, lambda points: at(17, points), driver)
     kill_driver(driver)
     finish(start(str(tmp_path / "out"), job(tmp_path), on_ray), 500)

@@ -46,6 +46,46 @@ def test_a_ray_that_starts_too_slowly_is_tried_again(late: int, monkeypatch: pyt
             pass
 
 
+TOLD_TOO_EARLY = """
+import os, signal, sys, threading, time
+import ray
+from avs_core.pipelines.cluster import connected
+
+told = []
+
+def ours(number, frame):
+    told.append(number)
+    if {interrupts}:
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGTERM, ours)
+
+def tell():
+    while signal.getsignal(signal.SIGTERM) is ours:  # until Ray has put its own in the place
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=tell, daemon=True).start()
+try:
+    with connected("local"):
+        print("connected", ray.is_initialized(), len(told), signal.getsignal(signal.SIGTERM) is ours)
+except KeyboardInterrupt:
+    print("interrupted", ray.is_initialized(), len(told))
+"""
+
+
+@pytest.mark.parametrize(
+    ("interrupts", "said"), [(True, "interrupted False 1"), (False, "connected True 1 True")], ids=["segment", "brake"]
+)
+@pytest.mark.integration
+def test_a_job_that_is_told_to_stop_while_ray_starts_stops_in_its_own_way(interrupts: bool, said: str) -> None:
+    """Ray's own handler ended it with exit code 15 and without a word."""
+    script = TOLD_TOO_EARLY.format(interrupts=interrupts)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0
+    assert said in (done.stdout + done.stderr).splitlines(), done.stderr  # within the block all goes to the latter
+
+
 @pytest.mark.parametrize(("fault", "kind"), [(ConnectionError, ClusterUnavailable), (ValueError, ConfigError)])
 def test_a_cluster_that_is_away_is_no_wrong_usage(
     fault: type[Exception], kind: type[AvsError], monkeypatch: pytest.MonkeyPatch
