@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.filesize import decimal
 
-from jobs.wording import counted, size
+from jobs.wording import counted
 
 
 def compact(
@@ -40,7 +41,8 @@ def compact(
     else:
         print(
             f"{done.archive}: {counted(done.units, 'unit')} taken up, {counted(done.files_read, 'file')} read, "
-            f"{done.files_written} written ({size(done.bytes_written)}); snapshot {done.snapshot} of run {done.run_key}"
+            f"{done.files_written} written ({decimal(done.bytes_written)}); "
+            f"snapshot {done.snapshot} of run {done.run_key}"
         )
     return 0
 

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.filesize import decimal
 
-from jobs.wording import counted, size
+from jobs.wording import counted
 
 
 def gc(
@@ -44,7 +45,7 @@ def gc(
         print(f"{'would remove' if dry_run else 'removed'} {path}")
     print(
         f"{report.archive}: {counted(len(report.removed), 'file')} {'to remove' if dry_run else 'removed'} "
-        f"({size(report.removed_bytes)}); {counted(report.kept_files, 'file')} and "
+        f"({decimal(report.removed_bytes)}); {counted(report.kept_files, 'file')} and "
         f"{counted(report.kept_snapshots, 'snapshot')} stay"
     )
     return 0

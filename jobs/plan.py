@@ -5,9 +5,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from rich.filesize import decimal
 
 from avs_core.pipelines.segment_config import SegmentConfig
-from jobs.wording import counted, size
+from jobs.wording import counted
 
 if TYPE_CHECKING:
     from avs_core.pipelines.estimate import Estimate
@@ -89,7 +90,7 @@ def _print(made: "Plan", key: str, expected: "Estimate | None", out: str | None)
     table = Table("state", "videos", "size")
     for state, count in made.counts.items():
         if count:
-            table.add_row(state, str(count), size(sizes[state]), style="bold" if state.to_do else "")
+            table.add_row(state, str(count), decimal(sizes[state]), style="bold" if state.to_do else "")
     console.print(table)
     if expected is None:
         console.print("what it will take is not known: no job has measured anything in this archive yet")

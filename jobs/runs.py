@@ -4,8 +4,9 @@ import json as json_format
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from rich.filesize import decimal
 
-from jobs.wording import counted, size
+from jobs.wording import counted
 
 app = App(name="runs", help="The runs of an archive: list them, choose the one that readers get, remove one.")
 
@@ -79,7 +80,7 @@ def remove(archive: str, run: str, /, *, dry_run: Annotated[bool, Parameter(nega
     from avs_core.archive.removal import remove_run
 
     gone = remove_run(archive, run, dry_run)
-    print(f"{run}: {counted(gone.files, 'file')}, {size(gone.bytes)} {'would be removed' if dry_run else 'removed'}")
+    print(f"{run}: {counted(gone.files, 'file')}, {decimal(gone.bytes)} {'would be removed' if dry_run else 'removed'}")
     return 0
 
 

@@ -4,8 +4,9 @@ import json as json_format
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.filesize import decimal
 
-from jobs.wording import counted, size
+from jobs.wording import counted
 
 
 def snapshots(archive: str, /, *, run: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> int:
@@ -34,7 +35,7 @@ def snapshots(archive: str, /, *, run: str | None = None, json: Annotated[bool, 
     for row in found:
         made = row["made"].strftime("%Y-%m-%d %H:%M:%S")
         counts = (row["units"], row["rows"], row["frames"], row["files"])
-        table.add_row(str(row["number"]), made, *map(str, counts), size(row["bytes"]))
+        table.add_row(str(row["number"]), made, *map(str, counts), decimal(row["bytes"]))
     Console().print(table, markup=False)
     return 0
 

@@ -99,9 +99,8 @@ def shares_left(ledger: Ledger, begun: Collection[str]) -> dict[str, float]:
         return {}
     ids = {one for ids in (ledger.committed, ledger.staged, ledger.dead) for one in ids if video_key_of(one) in begun}
     left: dict[str, float] = {}
-    for (key, of), count in Counter(
-        map(_cut, ids)
-    ).items():  # of several cuts a job ends the one of which most is there
+    for (key, of), count in Counter(map(_cut, ids)).items():
+        # Of several cuts a job ends the one of which most is there.
         left[key] = min(1 - count / of, left.get(key, 1.0))
     return left
 

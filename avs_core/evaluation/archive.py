@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avs_core import masks
+from avs_core.archive.held import looks_with
 from avs_core.archive.read import dead_letters, open_archive, open_frames, resolve_run, runs
 from avs_core.datasets.labelled import ClipRef, LabelledSet
 from avs_core.errors import DataError, InputError
@@ -114,19 +115,16 @@ class ArchiveAnswers:
 
 
 def _in_turn(looks: list[dict[str, Any]], found: dict[tuple[str, int], list[Rle]]) -> list[Rle | None]:
-    """Object 0 of each look, in their order.
-
-    Several looks at one frame see the same objects, so those in which something sounds have a row more: where fewer
-    have an object 0 than were looks, those with most rows have it, of equal ones the earlier.
-    """
+    """Object 0 of each look, in their order; see avs_core.archive.held for several looks at one frame."""
     at: dict[tuple[str, int], list[int]] = defaultdict(list)
     for place, row in enumerate(looks):
         at[row["video_uri"], row["frame_time_us"]].append(place)
     answers: list[Rle | None] = [None] * len(looks)
     for frame, masks_of in found.items():
-        fullest = sorted(at[frame], key=lambda place: -looks[place]["n_instances"])[: len(masks_of)]
-        for place, rle in zip(sorted(fullest), masks_of, strict=False):
-            answers[place] = rle
+        places = at[frame]
+        lit = looks_with([looks[place]["n_instances"] for place in places], len(masks_of))
+        for which, rle in zip(lit, masks_of, strict=False):
+            answers[places[which]] = rle
     return answers
 
 

@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 
 from avs_core import masks, storage
 from avs_core.archive.findings import Finding
+from avs_core.archive.held import looks_with
 from avs_core.archive.read import open_videos
 from avs_core.clip import AUDIO_RATE, Clip, Instance, video_id_of
 from avs_core.errors import ConfigError
@@ -165,11 +166,7 @@ def _grouped(rows: Iterable[dict[str, Any]]) -> defaultdict[str, list[dict[str, 
 def _answers(
     looked: Iterable[dict[str, Any]], found: Iterable[dict[str, Any]]
 ) -> Iterable[tuple[int, tuple[Instance, ...]]]:
-    """Each frame's time with its instances.
-
-    A frame that stands for several seconds has a row of an object for each second in which it has that object, in
-    their order: those with most rows, where not all have it.
-    """
+    """Each frame's time with its instances; see avs_core.archive.held for a frame that stands for several seconds."""
     looks = sorted(looked, key=lambda row: (row["second"], row["phase"]))
     at: dict[int, list[int]] = defaultdict(list)
     for place, look in enumerate(looks):
@@ -179,9 +176,10 @@ def _answers(
         waiting[row["frame_time_us"], row["object_id"]].append(_instance(row))
     answers: list[list[Instance]] = [[] for _ in looks]
     for (time, _), instances in sorted(waiting.items(), key=lambda item: item[0]):
-        fullest = sorted(at[time], key=lambda place: -looks[place]["n_instances"])[: len(instances)]
-        for place, instance in zip(sorted(fullest), instances, strict=False):
-            answers[place].append(instance)
+        places = at[time]
+        having = looks_with([looks[place]["n_instances"] for place in places], len(instances))
+        for which, instance in zip(having, instances, strict=False):
+            answers[places[which]].append(instance)
     for look, answer in zip(looks, answers, strict=True):
         yield look["frame_time_us"], tuple(answer)
 

@@ -1,6 +1,5 @@
 """One call for each of many objects, in threads: the store's latency is all that most of them cost."""
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,5 +28,5 @@ def in_threads(call: Callable[[Item], Answer], items: Iterable[Item], threads: i
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # Left unfinished, it may be collected in one of its own threads, which can't wait for itself.
-        pool.shutdown(wait=threading.current_thread() not in pool._threads, cancel_futures=True)
+        # Not waited for: left unfinished, it may be collected in one of its own threads, which can't wait for itself.
+        pool.shutdown(wait=False, cancel_futures=True)

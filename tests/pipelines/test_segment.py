@@ -13,14 +13,14 @@ from avs_core.archive.layout import TouchRecord, VideoRecord
 from avs_core.archive.ledger import Ledger, load_ledger
 from avs_core.clip import VideoRef
 from avs_core.errors import AccessDenied, NotApplied, OutcomeUnknown
-from avs_core.pipelines import stages
+from avs_core.pipelines import stages, wire
 from avs_core.pipelines.brake import Brake
 from avs_core.pipelines.cluster_watch import Census, Patience
 from avs_core.pipelines.plan import Plan
 from avs_core.pipelines.progress import Progress
 from avs_core.pipelines.segment import _Job, _Watch
 from avs_core.pipelines.segment_config import SegmentConfig
-from avs_core.pipelines.stages import TOUCHED, Row, never, row_to_probe
+from avs_core.pipelines.stages import OK, TOUCHED, Row, never, row_to_probe
 from avs_core.pipelines.totals import Totals
 from avs_core.tracking import NullRun
 from tests.archive import sample
@@ -79,3 +79,16 @@ def test_a_probe_is_over_when_what_becomes_of_it_ends_the_job(job: _Job, monkeyp
     with pytest.raises(AccessDenied):
         job._cut(probed, EARLIER)
     assert closed
+
+
+def test_of_a_video_that_is_begun_what_is_left_is_expected(job: _Job) -> None:
+    """Else the live line of a film that was interrupted near its end would start at 0 of all its hours."""
+    job.writer.open_run()
+    units = sample.units(VIDEOS[0], 4)
+    for unit in units[:3]:
+        sample.commit(job.writer, unit)
+    job.ledger = load_ledger(job.writer.uri, job.writer.run_key)
+    probed = row_to_probe(VIDEOS[0]) | {"status": OK, "units": "\n".join(map(wire.unit_to_text, units))}
+    (row,) = job._cut((one for one in [probed]), {})
+    assert wire.unit_from_text(row["unit"]) == units[3]
+    assert job.totals.probed_seconds == units[3].stop_s - units[3].start_s
